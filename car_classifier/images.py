@@ -1,0 +1,76 @@
+"""Image bytes become what the model looks at: the whole photo, squashed to the model's size."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from car_classifier.errors import MessageError, Reason
+
+__all__ = ["decode_image", "to_rgb"]
+
+# What cameras and people send. Pillow reads some forty more, each a parser open to strangers.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+# A 100-megapixel photo is 300 MB of RGB; more than that in a small file is a trap.
+MAX_PIXELS = 100_000_000
+# JPEGs are decoded at a half, quarter or eighth as long as this many times the size is left.
+DRAFT_MARGIN = 2
+_BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
+
+
+def decode_image(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Decode a whole image file and squash it to the model's size.
+
+    Args:
+        data: the file's bytes; of an animation, the first frame counts.
+        size: (width, height) in pixels.
+
+    Returns:
+        RGB 0-255, uint8 (height, width, 3), turned upright as its EXIF data asks for.
+
+    Raises:
+        MessageError: no image of a known kind, damaged or cut short, or too many pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's advice on odd files is not for our users
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise MessageError(
+                        Reason.IMAGE_TOO_LARGE,
+                        f"expected at most {MAX_PIXELS} pixels, got {image.width}x{image.height}",
+                    )
+                image.draft("RGB", (size[0] * DRAFT_MARGIN, size[1] * DRAFT_MARGIN))
+                upright = ImageOps.exif_transpose(image)
+                small = to_rgb(upright).resize(size, Image.Resampling.BILINEAR)
+    except MessageError:
+        raise
+    except UnidentifiedImageError:
+        raise MessageError(
+            Reason.NOT_AN_IMAGE, f"expected an image ({', '.join(FORMATS)}) in 'image_data'"
+        ) from None
+    except Image.DecompressionBombError as error:
+        raise MessageError(Reason.IMAGE_TOO_LARGE, str(error)) from error
+    except MemoryError:
+        raise  # ours, not the image's fault
+    except Exception as error:
+        raise MessageError(
+            Reason.DAMAGED_IMAGE, f"expected a whole image: {type(error).__name__}: {error}"
+        ) from error
+    return np.asarray(small)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image of any mode to 8-bit RGB; transparency becomes white."""
+    if image.mode.startswith("I"):  # 16-bit grey, where Pillow's own conversion would clip
+        values = np.asarray(image, np.float64)
+        image = Image.fromarray((values / 65535 * 255).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        ground = Image.new("RGBA", layer.size, _BACKGROUND)
+        return Image.alpha_composite(ground, layer).convert("RGB")
+    return image.convert("RGB")
