@@ -1,0 +1,60 @@
+# `make demo` and `make test` need Python 3.10 to 3.13 and nothing else; they make .venv themselves.
+
+# The interpreter that .venv is made with: make demo PYTHON=python3.12
+PYTHON ?= python3
+# Tried in turn if that one is too old or too new for TensorFlow.
+PYTHONS = $(PYTHON) python3.13 python3.12 python3.11 python3.10
+SUPPORTED = import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
+
+VENV = .venv
+RUN = $(VENV)/bin/python
+PIP = $(RUN) -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.* ## ' $(MAKEFILE_LIST) | awk -F ':.* ## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+demo: $(VENV)/demo.installed ## name the cars in data/imagenes_test: broker, consumer, producer
+	@$(RUN) -m car_classifier.demo
+
+test: $(VENV)/dev.installed ## run all tests, with coverage; real Kafka too, given Java and Maven
+	$(RUN) -m pytest --cov --cov-report=term
+
+lint: $(VENV)/dev.installed ## check style, formatting and types
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+format: $(VENV)/dev.installed ## rewrite the files in the project's format
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+clean: ## remove .venv and what the tools left
+	rm -rf $(VENV) .coverage .coverage.* .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps are newer than the lists they stand for, so a second run installs nothing.
+$(VENV)/demo.installed: requirements.txt requirements/demo.txt | $(VENV)/bin/pip
+	@echo "Installing what the demo needs (TensorFlow is large: some minutes the first time)..."
+	@$(PIP) $(patsubst %,-r %,$^)
+	@touch $@
+
+$(VENV)/dev.installed: requirements.txt $(wildcard requirements/*.txt) | $(VENV)/bin/pip
+	@echo "Installing what tests and tools need (TensorFlow is large: some minutes the first time)..."
+	@$(PIP) -r requirements/dev.txt
+	@touch $@
+
+# pip comes last when a virtual environment is made: without it the making was broken off.
+$(VENV)/bin/pip:
+	@for python in $(PYTHONS); do \
+		if $$python -c '$(SUPPORTED)' 2>/dev/null; then \
+			echo "Making $(VENV) with $$($$python --version) ($$python)..."; \
+			$$python -m venv $(VENV) && exit 0; \
+			echo "make: $$python cannot make $(VENV) (Debian, Ubuntu: apt-get install python3-venv)" >&2; \
+			exit 1; \
+		fi; \
+	done; \
+	echo "make: Python 3.10 to 3.13 is needed; tried $(PYTHONS)" >&2; \
+	exit 1

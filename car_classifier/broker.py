@@ -1,0 +1,137 @@
+"""How to reach Kafka, with settings that fit messages of photos."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from kafka import KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaError
+
+from car_classifier.errors import SettingsError
+
+__all__ = ["TOPIC", "BrokerSettings", "connect", "make_consumer", "make_producer"]
+
+TOPIC = "taller_camara_stream"
+
+# A 15 MiB photo is 20 MiB of base64; docker-compose.yml sets the broker's limits to the same.
+MAX_MESSAGE_BYTES = 21 * 2**20
+# Enough for a batch of ordinary photos a fetch, and for the largest message at least.
+MAX_FETCH_BYTES = 2 * MAX_MESSAGE_BYTES
+CONNECT_SECONDS = 5.0  # for each attempt to reach a broker
+LONGEST_PAUSE_SECONDS = 15.0  # between two attempts; they grow from one second
+
+Client = TypeVar("Client")
+
+
+@dataclass(frozen=True)
+class BrokerSettings:
+    """Where the broker is and what the topic is called."""
+
+    bootstrap_servers: str = "localhost:9092"
+    topic: str = TOPIC
+    # Without a sign of life for so long a consumer's partitions go to others.
+    session_timeout_ms: int = 45_000
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> BrokerSettings:
+        """Read ``KAFKA_BOOTSTRAP_SERVERS``, ``KAFKA_TOPIC`` and ``KAFKA_SESSION_TIMEOUT_MS``.
+
+        Raises:
+            SettingsError: a value cannot be what it should.
+        """
+        timeout = environment.get("KAFKA_SESSION_TIMEOUT_MS") or str(cls.session_timeout_ms)
+        if not timeout.isdigit() or int(timeout) < 1000:
+            raise SettingsError(
+                f"KAFKA_SESSION_TIMEOUT_MS: expected milliseconds, 1000 or more, got {timeout!r}"
+            )
+        return cls(
+            environment.get("KAFKA_BOOTSTRAP_SERVERS") or cls.bootstrap_servers,
+            environment.get("KAFKA_TOPIC") or cls.topic,
+            int(timeout),
+        )
+
+
+def connect(
+    make: Callable[[], Client],
+    settings: BrokerSettings,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Client | None:
+    """Call ``make`` until the broker answers, with growing pauses, and say so on stderr.
+
+    Returns:
+        The client, or None if ``stopped()`` became true first.
+
+    Raises:
+        SettingsError: the address is none, or the settings contradict each other.
+    """
+    pause = 1.0
+    while not stopped():
+        try:
+            return make()
+        except (ValueError, TypeError) as error:
+            raise SettingsError(
+                f"Kafka at {settings.bootstrap_servers!r}: expected host:port: {error}"
+            ) from error
+        except (KafkaError, OSError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            print(
+                f"Kafka at {settings.bootstrap_servers} does not answer ({reason}); "
+                f"next try in {pause:.0f} s...",
+                file=sys.stderr,
+                flush=True,
+            )
+        until = time.monotonic() + pause
+        while time.monotonic() < until and not stopped():
+            time.sleep(0.1)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+    return None
+
+
+def make_producer(settings: BrokerSettings, **overrides: Any) -> KafkaProducer:
+    """A producer that never gives a message up by itself: its caller waits and says so.
+
+    Idempotence and ``acks=all`` are the library's defaults.
+
+    Raises:
+        KafkaError: no broker answers.
+    """
+    return KafkaProducer(
+        bootstrap_servers=_addresses(settings),
+        bootstrap_timeout_ms=int(CONNECT_SECONDS * 1000),
+        max_request_size=MAX_MESSAGE_BYTES,
+        delivery_timeout_ms=2**31 - 1,
+        reconnect_backoff_max_ms=1000,
+        **overrides,
+    )
+
+
+def make_consumer(
+    settings: BrokerSettings, group_id: str, from_beginning: bool, **overrides: Any
+) -> KafkaConsumer:
+    """A consumer whose offsets are committed by its caller, and only so.
+
+    Raises:
+        KafkaError: no broker answers.
+    """
+    return KafkaConsumer(
+        bootstrap_servers=_addresses(settings),
+        bootstrap_timeout_ms=int(CONNECT_SECONDS * 1000),
+        group_id=group_id,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest" if from_beginning else "latest",
+        max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+        fetch_max_bytes=MAX_FETCH_BYTES,
+        session_timeout_ms=settings.session_timeout_ms,
+        heartbeat_interval_ms=min(3000, settings.session_timeout_ms // 3),
+        reconnect_backoff_max_ms=1000,
+        **overrides,
+    )
+
+
+def _addresses(settings: BrokerSettings) -> list[str]:
+    return [part.strip() for part in settings.bootstrap_servers.split(",") if part.strip()]

@@ -1,0 +1,45 @@
+"""What the two scripts' command lines share."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+__all__ = ["checked", "environment_default", "quiet_kafka_log"]
+
+Number = TypeVar("Number", int, float)
+Value = TypeVar("Value")
+
+
+def environment_default(name: str, default: Value) -> str | Value:
+    """An option's default: the environment variable's text, if it is set and not empty.
+
+    ``argparse`` converts and checks a default that is text as if it had been typed.
+    """
+    return os.environ.get(name) or default
+
+
+def checked(
+    kind: type[Number], minimum: float, maximum: float = math.inf
+) -> Callable[[str], Number]:
+    """A converter for ``argparse`` that takes numbers from ``minimum`` to ``maximum`` only."""
+
+    def convert(text: str) -> Number:
+        value = kind(text)
+        if not minimum <= value <= maximum or math.isinf(value):
+            upper = "" if math.isinf(maximum) else f" to {maximum:g}"
+            more = " or more" if math.isinf(maximum) else ""
+            raise argparse.ArgumentTypeError(f"expected {minimum:g}{upper}{more}, got {text}")
+        return value
+
+    convert.__name__ = kind.__name__  # argparse names it in its messages
+    return convert
+
+
+def quiet_kafka_log() -> None:
+    """Keep the client library's log to itself: the scripts say in their own words what matters."""
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)

@@ -1,0 +1,102 @@
+"""Photos go onto the topic; one counts as sent when the broker has acknowledged it."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError, KafkaTimeoutError
+
+from car_classifier.broker import BrokerSettings
+from car_classifier.messages import CarPhoto
+from car_classifier.predictions import printable
+
+__all__ = ["PhotoPublisher"]
+
+PATIENCE_SECONDS = 5.0  # without an acknowledgement, before the user is told so
+MAX_PENDING_MESSAGES = 32
+MAX_PENDING_BYTES = 64 * 2**20
+
+
+class PhotoPublisher:
+    """Sends photos in order and reports each, when it is acknowledged, on stdout.
+
+    Attributes:
+        sent: photos acknowledged.
+        failed: photos that the broker refused, or that were given up when the program stopped.
+    """
+
+    def __init__(
+        self, producer: KafkaProducer, settings: BrokerSettings, stopped: Callable[[], bool]
+    ) -> None:
+        self._producer = producer
+        self._settings = settings
+        self._stopped = stopped
+        self._pending: deque[tuple[CarPhoto, Any]] = deque()
+        self._pending_bytes = 0
+        self.sent = 0
+        self.failed = 0
+
+    def send(self, photo: CarPhoto) -> None:
+        """Hand a photo to the client library; blocks while too many are on their way."""
+        self.settle(MAX_PENDING_MESSAGES - 1, MAX_PENDING_BYTES)
+        value = photo.encode()
+        while True:
+            try:
+                # The camera as the key keeps its photos on one partition, and so in order.
+                future = self._producer.send(
+                    self._settings.topic, value, key=photo.camera_id.encode()
+                )
+                break
+            except KafkaTimeoutError:  # the topic's whereabouts are not known yet
+                self._say_waiting(photo)
+                if self._stopped():
+                    self._give_up(photo, "stopped before the broker answered")
+                    return
+            except KafkaError as error:
+                self._give_up(photo, str(error))
+                return
+        self._pending.append((photo, future))
+        self._pending_bytes += len(photo.image)
+
+    def settle(self, most_messages: int = 0, most_bytes: int = 0) -> None:
+        """Wait until no more than so many photos and bytes lack an acknowledgement."""
+        while self._pending and (
+            len(self._pending) > most_messages or self._pending_bytes > most_bytes
+        ):
+            photo, future = self._pending.popleft()
+            self._pending_bytes -= len(photo.image)
+            self._await(photo, future)
+
+    def _await(self, photo: CarPhoto, future: Any) -> None:
+        while True:
+            try:
+                future.get(timeout=PATIENCE_SECONDS)
+            except KafkaError as error:
+                if future.is_done:
+                    self._give_up(photo, str(error))
+                    return
+                self._say_waiting(photo)
+                if self._stopped():
+                    self._give_up(photo, "stopped before the broker acknowledged it")
+                    return
+                continue
+            self.sent += 1
+            name, camera = printable(photo.image_name), printable(photo.camera_id)
+            print(f"Sent: {name} from camera {camera}", flush=True)
+            return
+
+    def _say_waiting(self, photo: CarPhoto) -> None:
+        print(
+            f"Kafka at {self._settings.bootstrap_servers} has not acknowledged "
+            f"{printable(photo.image_name)} yet; waiting...",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def _give_up(self, photo: CarPhoto, reason: str) -> None:
+        self.failed += 1
+        print(f"Not sent: {printable(photo.image_name)}: {reason}", file=sys.stderr, flush=True)

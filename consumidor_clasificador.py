@@ -1,0 +1,107 @@
+"""The classifier service: takes photos off Kafka and says make, model and confidence."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from car_classifier.broker import BrokerSettings, connect, make_consumer
+from car_classifier.class_map import load_class_map
+from car_classifier.console import checked, environment_default, quiet_kafka_log
+from car_classifier.consuming import PhotoStream, Rejection, classify
+from car_classifier.errors import CarClassifierError
+from car_classifier.model import load_classifier
+from car_classifier.shutdown import StopSignal
+
+MODELS = Path(__file__).parent / "models"
+
+
+def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; environment variables are the defaults of their options."""
+    kafka = BrokerSettings.from_environment()
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    # fmt: off
+    add("--bootstrap-servers", default=kafka.bootstrap_servers, metavar="HOST:PORT[,...]",
+        help="Kafka brokers [KAFKA_BOOTSTRAP_SERVERS; %(default)s]")
+    add("--topic", default=kafka.topic, help="topic to read [KAFKA_TOPIC; %(default)s]")
+    add("--group-id", default=environment_default("KAFKA_GROUP_ID", "clasificador-coches"),
+        metavar="NAME", help="consumer group; its members share the work "
+        "[KAFKA_GROUP_ID; %(default)s]")
+    add("--model", type=Path, metavar="FILE",
+        default=environment_default("MODEL_PATH", MODELS / "clasificador_coches_v4.keras"),
+        help="Keras classifier [MODEL_PATH; models/clasificador_coches_v4.keras]")
+    add("--classes", type=Path, metavar="FILE",
+        default=environment_default("CLASSES_PATH", MODELS / "marcas_coches.json"),
+        help="its class map [CLASSES_PATH; models/marcas_coches.json]")
+    add("--batch-size", type=checked(int, minimum=1), metavar="N",
+        default=environment_default("BATCH_SIZE", 16),
+        help="most photos classified together [BATCH_SIZE; %(default)s]")
+    add("--top-k", type=checked(int, minimum=1), default=3, metavar="K",
+        help="how many guesses the JSON output carries [%(default)s]")
+    add("--min-confidence", type=checked(float, minimum=0, maximum=1), metavar="SHARE",
+        default=environment_default("MIN_CONFIDENCE", 0.0),
+        help="0 to 1; below it a make is called unknown [MIN_CONFIDENCE; %(default)s]")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--from-beginning", action="store_true", default=True,
+        help="a new group starts with the oldest message (the default)")
+    start.add_argument("--from-latest", action="store_false", dest="from_beginning",
+        help="a new group starts with the next message")
+    add("--max-messages", type=checked(int, minimum=1), metavar="N", help="end after N messages")
+    add("--json", action="store_true", help="one JSON object a line on stdout, the rest on stderr")
+    # fmt: on
+    return parser.parse_args(arguments)
+
+
+def serve(options: argparse.Namespace, stopped: StopSignal) -> int:
+    """Classify photos until the end or a signal; return the exit status."""
+    settings = replace(
+        BrokerSettings.from_environment(),
+        bootstrap_servers=options.bootstrap_servers,
+        topic=options.topic,
+    )
+    notes = sys.stderr if options.json else sys.stdout
+    print("Loading model and class names...", file=notes, flush=True)
+    classifier = load_classifier(options.model, load_class_map(options.classes))
+    print("Model and classes loaded successfully!", file=notes, flush=True)
+
+    consumer = connect(
+        lambda: make_consumer(settings, options.group_id, options.from_beginning),
+        settings,
+        stopped,
+    )
+    if consumer is None:
+        return 0
+    stream = PhotoStream(consumer, settings, stopped)
+    if stream.wait_for_partitions():
+        print(f"Consumer listening on topic '{settings.topic}'...", file=notes, flush=True)
+    for records in stream.batches(options.batch_size, options.max_messages):
+        for answer in classify(records, classifier, options.top_k, options.min_confidence):
+            if isinstance(answer, Rejection):
+                print(answer, file=sys.stderr, flush=True)
+            else:
+                print(answer.as_json() if options.json else answer.as_line())
+        sys.stdout.flush()
+        stream.commit(records)  # only now: what is not out yet must come again after a crash
+    stream.close()
+    return 0
+
+
+def main() -> int:
+    """Run the command line; return the exit status."""
+    quiet_kafka_log()
+    try:
+        return serve(parse_options(), StopSignal())
+    except CarClassifierError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # whoever read our output has gone; nothing of this batch is committed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

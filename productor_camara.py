@@ -1,0 +1,108 @@
+"""The simulated camera: sends the photos of a folder to Kafka, one every few seconds."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from car_classifier.broker import BrokerSettings, connect, make_producer
+from car_classifier.camera import PhotoFolder, read_photo
+from car_classifier.console import checked, environment_default, quiet_kafka_log
+from car_classifier.errors import CarClassifierError, PhotoFileError
+from car_classifier.messages import CarPhoto
+from car_classifier.publishing import PhotoPublisher
+from car_classifier.shutdown import StopSignal
+
+PHOTOS = Path(__file__).parent / "data" / "imagenes_test"
+
+
+def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; environment variables are the defaults of their options."""
+    kafka = BrokerSettings.from_environment()
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    # fmt: off
+    add("--bootstrap-servers", default=kafka.bootstrap_servers, metavar="HOST:PORT[,...]",
+        help="Kafka brokers [KAFKA_BOOTSTRAP_SERVERS; %(default)s]")
+    add("--topic", default=kafka.topic, help="topic to send to [KAFKA_TOPIC; %(default)s]")
+    add("--images", type=Path, default=environment_default("CAMERA_IMAGES", PHOTOS),
+        metavar="FOLDER", help="folder of photos [CAMERA_IMAGES; data/imagenes_test]")
+    add("--camera-id", default=environment_default("CAMERA_ID", "cam01"), metavar="NAME",
+        help="name of this camera [CAMERA_ID; %(default)s]")
+    add("--interval", type=checked(float, minimum=0), metavar="SECONDS",
+        default=environment_default("CAMERA_INTERVAL", 5.0),
+        help="pause between photos; 0 sends as fast as the broker takes them "
+        "[CAMERA_INTERVAL; %(default)s]")
+    add("--once", action="store_true", help="send each photo once, then end")
+    add("--shuffle", action="store_true", help="send in random order instead of by name")
+    add("--max-side", type=checked(int, minimum=16), metavar="PIXELS",
+        default=environment_default("CAMERA_MAX_SIDE", None),
+        help="shrink photos whose longest side is larger [CAMERA_MAX_SIDE; off]")
+    # fmt: on
+    return parser.parse_args(arguments)
+
+
+def send_photos(options: argparse.Namespace, stopped: StopSignal) -> int:
+    """Send photos until the end or a signal; return the exit status."""
+    settings = replace(
+        BrokerSettings.from_environment(),
+        bootstrap_servers=options.bootstrap_servers,
+        topic=options.topic,
+    )
+    folder = PhotoFolder(options.images, options.shuffle)
+    producer = connect(lambda: make_producer(settings), settings, stopped)
+    if producer is None:
+        return 0
+    print(f"Producer started. Sending images every {options.interval:g} seconds...", flush=True)
+    publisher = PhotoPublisher(producer, settings, stopped)
+    unsendable: set[str] = set()  # reported once, not in every round
+    pause = 0.0
+    while not stopped():
+        sent_before = publisher.sent
+        for path in folder.round():
+            if path.name in unsendable:
+                continue
+            stopped.sleep(pause)
+            if stopped():
+                break
+            try:
+                image = read_photo(path, options.max_side)
+            except PhotoFileError as error:
+                unsendable.add(path.name)
+                print(f"Not sent: {error}", file=sys.stderr, flush=True)
+                continue
+            publisher.send(CarPhoto(time.time(), options.camera_id, path.name, image))
+            pause = options.interval
+            if options.interval:
+                publisher.settle()
+        publisher.settle()
+        if options.once:
+            break
+        if publisher.sent == sent_before:  # an emptied folder: look again, but not all the time
+            stopped.sleep(max(options.interval, 1.0))
+    publisher.settle()
+    producer.close(timeout=5)
+    failed = publisher.failed + len(unsendable)
+    print(f"Producer stopped. {publisher.sent} sent, {failed} failed.", flush=True)
+    return 1 if options.once and failed else 0
+
+
+def main() -> int:
+    """Run the command line; return the exit status."""
+    quiet_kafka_log()
+    try:
+        return send_photos(parse_options(), StopSignal())
+    except CarClassifierError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
