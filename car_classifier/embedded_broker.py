@@ -29,6 +29,7 @@ LOOPBACK = "127.0.0.1"
 # The smallest question in Kafka's protocol, ApiVersions version 0: the length of what follows,
 # API key 18, version 0, correlation id 1, no client name. A broker answers it before any login.
 _API_VERSIONS_REQUEST = struct.pack(">ihhih", 10, 18, 0, 1, -1)
+_CORRELATION_ID = struct.pack(">i", 1)
 
 _START_SECONDS = 20.0
 # tansu ends within a tenth of a second of SIGTERM; the rest is for a busy machine.
@@ -161,7 +162,8 @@ def answers(host: str, port: int, timeout: float = 1.0) -> bool:
     try:
         with socket.create_connection((host, port), timeout) as connection:
             connection.sendall(_API_VERSIONS_REQUEST)
-            return len(connection.recv(4)) == 4  # the length of the answer that follows
+            start = connection.recv(8, socket.MSG_WAITALL)  # length, then our correlation id
+            return start[4:] == _CORRELATION_ID
     except OSError:
         return False
 

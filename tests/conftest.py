@@ -1,0 +1,69 @@
+"""Fixtures that the tests share: brokers, and a topic and a group of a test's own."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kafka_services import Broker, Embedded, RealKafka, kafka_jars, missing_tools
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[Embedded]:
+    """The embedded broker, with the topic of docker-compose.yml."""
+    broker = Embedded()
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.stop()
+
+
+@pytest.fixture(scope="session")
+def real_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
+    """ZooKeeper and Kafka from docker-compose.yml; skipped by name without Java and Maven."""
+    require_real_kafka(missing_tools(), ci=os.environ.get("CI") == "true")
+    with RealKafka(kafka_jars(), tmp_path_factory.mktemp("kafka")).running() as kafka:
+        yield kafka
+
+
+@pytest.fixture(scope="session", params=["embedded", "real_kafka"], ids=["embedded", "kafka"])
+def broker(request: pytest.FixtureRequest) -> Broker:
+    """Each broker in turn. A test that stops it starts it again."""
+    running: Broker = request.getfixturevalue(request.param)
+    return running
+
+
+@pytest.fixture
+def topic(broker: Broker) -> str:
+    """A new topic of 3 partitions."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    broker.create_topic(name)
+    return name
+
+
+@pytest.fixture
+def group_id() -> str:
+    """The name of a consumer group that nobody has used."""
+    return f"group-{uuid.uuid4().hex[:12]}"
+
+
+def require_real_kafka(missing: list[str], *, ci: bool) -> None:
+    """Skip the test where real Kafka cannot run; fail where it has to.
+
+    Args:
+        missing: the programs that are not installed.
+        ci: whether this is the run that decides, where a skip would hide a failure.
+    """
+    if not missing:
+        return
+    reason = (
+        f"real Kafka needs {' and '.join(missing)}, not found here "
+        "(Debian: apt-get install openjdk-17-jre-headless maven)"
+    )
+    if ci:
+        pytest.fail(reason)
+    pytest.skip(reason)
