@@ -1,0 +1,1 @@
+"""From dataset metadata to a trained model file."""
