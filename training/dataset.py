@@ -192,9 +192,22 @@ def _parse(path: Path, line: int, values: dict[str, str], level: Level) -> _Row:
     else:
         key = name if class_id is None else class_id
         car = ManifestClass(
-            make=make, model=shown, year=class_year, name=name, class_id=class_id
+            make=make,
+            model=_model_of_class(name, make, model, class_year),
+            year=class_year,
+            name=name,
+            class_id=class_id,
         )
     return _Row(line, values, key, class_id, car, make, model, year, box_in(values, where))
+
+
+def _model_of_class(name: str, make: str, model: str, year: int | None) -> str:
+    """Return the model as the class's name has it: "Excelle (84)" where two are called Excelle."""
+    if name == make:
+        return ""
+    if name != full_name(make, model, year) and name.startswith(f"{make} "):
+        return name[len(make) + 1 :]
+    return model
 
 
 def _check_splits(path: Path, rows: Sequence[_Row]) -> None:

@@ -181,7 +181,7 @@ def _read(args: argparse.Namespace) -> Listing:
 
 def _row(photo: ListedPhoto, base: Path, level: str) -> tuple[str | int, ...]:
     """Return a photo's row, in the order of COLUMNS; `base` is the manifest's folder, resolved."""
-    image = Path(os.path.abspath(photo.path))
+    image = Path(os.path.abspath(photo.path))  # noqa: PTH100 - a link's own place, not its aim's
     resolved = photo.path.parent.resolve() / photo.path.name
     if resolved.is_relative_to(base):
         image = resolved.relative_to(base)

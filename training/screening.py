@@ -80,7 +80,7 @@ def keep_trained_classes(
             kept.append(photo)
         else:
             listing.skip(f"its class has no photo in train: {name}", photo.key)
-    names = {class_id: name for class_id, name in (class_at(photo, level) for photo in kept)}
+    names = dict(class_at(photo, level) for photo in kept)
     single = [names[class_id] for class_id, count in train.items() if count == 1]
     if single:
         listing.warnings.append(
