@@ -182,10 +182,12 @@ def test_a_manifest_that_is_not_there_or_no_text_is_refused(folder: Path) -> Non
 def test_any_text_is_read_or_refused(folder: Path, text: str) -> None:
     path = folder / "cars.csv"
     path.write_text(MINIMAL + text, encoding="utf-8", newline="")
+    named = None
     try:
         read_manifest(path)
     except ManifestError as error:
-        assert str(path) in str(error)
+        named = str(error)
+    assert named is None or str(path) in named
 
 
 def test_a_class_that_train_never_had_is_named(folder: Path) -> None:

@@ -102,8 +102,11 @@ def test_missing_and_damaged_photos_are_named_and_counted(
     err = capsys.readouterr().err
     assert status == 0
     assert len(rows) == 69
-    assert "skipped 1: photo missing" in err and gone in err
-    assert "skipped 2: photo unreadable" in err and cut in err and text in err
+    assert "skipped 1: photo missing" in err
+    assert gone in err
+    assert "skipped 2: photo unreadable" in err
+    assert cut in err
+    assert text in err
 
 
 def test_photos_of_a_class_without_training_photos_are_skipped(
@@ -261,6 +264,7 @@ def test_a_mat_file_without_the_variable_names_what_it_has(
     assert "expected the variable 'make_names', found other" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("compcars")
 @pytest.mark.parametrize(
     ("place", "message"),
     [
@@ -270,7 +274,6 @@ def test_a_mat_file_without_the_variable_names_what_it_has(
     ],
 )
 def test_a_wrong_root_says_what_was_expected(
-    compcars: CompCars,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     place: str,

@@ -51,7 +51,7 @@ def test_a_make_is_shown_clean(raw: str, shown: str) -> None:
         ("GreatWall", "Great Wall C50", "C50"),
         ("Buck", "EXCELLE  GT", "Excelle GT"),
         ("Toyota", "丰田Avalon", "Avalon"),
-        ("Opel", "Zafira’", "Zafira"),
+        ("Opel", "Zafira\u2019", "Zafira"),
         ("MG", "MG3 SW", "3 SW"),
         ("Haima", "Haimaqishi", "Haimaqishi"),
         ("MINI", "MINI", "MINI"),
