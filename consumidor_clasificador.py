@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from car_classifier.broker import BrokerSettings, connect, make_consumer
 from car_classifier.class_map import load_class_map
-from car_classifier.console import checked, environment_default, quiet_kafka_log
+from car_classifier.console import checked, environment_default, forgiving_output, quiet_kafka_log
 from car_classifier.consuming import PhotoStream, Rejection, classify
 from car_classifier.errors import CarClassifierError
 from car_classifier.model import load_classifier
@@ -75,24 +76,24 @@ def serve(options: argparse.Namespace, stopped: StopSignal) -> int:
     )
     if consumer is None:
         return 0
-    stream = PhotoStream(consumer, settings, stopped)
-    if stream.wait_for_partitions():
-        print(f"Consumer listening on topic '{settings.topic}'...", file=notes, flush=True)
-    for records in stream.batches(options.batch_size, options.max_messages):
-        for answer in classify(records, classifier, options.top_k, options.min_confidence):
-            if isinstance(answer, Rejection):
-                print(answer, file=sys.stderr, flush=True)
-            else:
-                print(answer.as_json() if options.json else answer.as_line())
-        sys.stdout.flush()
-        stream.commit(records)  # only now: what is not out yet must come again after a crash
-    stream.close()
+    with contextlib.closing(PhotoStream(consumer, settings, stopped)) as stream:
+        if stream.wait_for_partitions():
+            print(f"Consumer listening on topic '{settings.topic}'...", file=notes, flush=True)
+        for records in stream.batches(options.batch_size, options.max_messages):
+            for answer in classify(records, classifier, options.top_k, options.min_confidence):
+                if isinstance(answer, Rejection):
+                    print(answer, file=sys.stderr, flush=True)
+                else:
+                    print(answer.as_json() if options.json else answer.as_line())
+            sys.stdout.flush()
+            stream.commit(records)  # only now: what is not out yet must come again after a crash
     return 0
 
 
 def main() -> int:
     """Run the command line; return the exit status."""
     quiet_kafka_log()
+    forgiving_output()
     try:
         return serve(parse_options(), StopSignal())
     except CarClassifierError as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from car_classifier.broker import BrokerSettings, connect, make_producer
 from car_classifier.camera import PhotoFolder, read_photo
-from car_classifier.console import checked, environment_default, quiet_kafka_log
+from car_classifier.console import checked, environment_default, forgiving_output, quiet_kafka_log
 from car_classifier.errors import CarClassifierError, PhotoFileError
 from car_classifier.messages import CarPhoto
 from car_classifier.publishing import PhotoPublisher
@@ -84,8 +84,7 @@ def send_photos(options: argparse.Namespace, stopped: StopSignal) -> int:
             break
         if publisher.sent == sent_before:  # an emptied folder: look again, but not all the time
             stopped.sleep(max(options.interval, 1.0))
-    publisher.settle()
-    producer.close(timeout=5)
+    publisher.close()
     failed = publisher.failed + len(unsendable)
     print(f"Producer stopped. {publisher.sent} sent, {failed} failed.", flush=True)
     return 1 if options.once and failed else 0
@@ -94,6 +93,7 @@ def send_photos(options: argparse.Namespace, stopped: StopSignal) -> int:
 def main() -> int:
     """Run the command line; return the exit status."""
     quiet_kafka_log()
+    forgiving_output()
     try:
         return send_photos(parse_options(), StopSignal())
     except CarClassifierError as error:

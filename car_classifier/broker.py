@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +24,9 @@ MAX_MESSAGE_BYTES = 21 * 2**20
 # Enough for a batch of ordinary photos a fetch, and for the largest message at least.
 MAX_FETCH_BYTES = 2 * MAX_MESSAGE_BYTES
 CONNECT_SECONDS = 5.0  # for each attempt to reach a broker
+SEND_BLOCK_SECONDS = 5.0  # before `send` says that it knows no way to the topic yet
 LONGEST_PAUSE_SECONDS = 15.0  # between two attempts; they grow from one second
+_TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")  # Kafka's rule
 
 Client = TypeVar("Client")
 
@@ -37,6 +40,22 @@ class BrokerSettings:
     # Without a sign of life for so long a consumer's partitions go to others.
     session_timeout_ms: int = 45_000
 
+    def __post_init__(self) -> None:
+        """Refuse what the client library would stumble over later, and without a hint.
+
+        Raises:
+            SettingsError: no address, or no name that Kafka allows a topic.
+        """
+        if not _addresses(self):
+            raise SettingsError(
+                f"bootstrap servers: expected host:port[,...], got {self.bootstrap_servers!r}"
+            )
+        if not _TOPIC_NAME.fullmatch(self.topic) or self.topic in (".", ".."):
+            raise SettingsError(
+                "topic: expected 1 to 249 letters, digits, dots, underscores and hyphens, "
+                f"got {self.topic!r}"
+            )
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> BrokerSettings:
         """Read ``KAFKA_BOOTSTRAP_SERVERS``, ``KAFKA_TOPIC`` and ``KAFKA_SESSION_TIMEOUT_MS``.
@@ -45,7 +64,7 @@ class BrokerSettings:
             SettingsError: a value cannot be what it should.
         """
         timeout = environment.get("KAFKA_SESSION_TIMEOUT_MS") or str(cls.session_timeout_ms)
-        if not timeout.isdigit() or int(timeout) < 1000:
+        if not timeout.isdecimal() or int(timeout) < 1000:
             raise SettingsError(
                 f"KAFKA_SESSION_TIMEOUT_MS: expected milliseconds, 1000 or more, got {timeout!r}"
             )
@@ -105,6 +124,7 @@ def make_producer(settings: BrokerSettings, **overrides: Any) -> KafkaProducer:
         bootstrap_timeout_ms=int(CONNECT_SECONDS * 1000),
         max_request_size=MAX_MESSAGE_BYTES,
         delivery_timeout_ms=2**31 - 1,
+        max_block_ms=int(SEND_BLOCK_SECONDS * 1000),
         reconnect_backoff_max_ms=1000,
         **overrides,
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import math
 import os
+import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["checked", "environment_default", "quiet_kafka_log"]
+__all__ = ["checked", "environment_default", "forgiving_output", "quiet_kafka_log"]
 
 Number = TypeVar("Number", int, float)
 Value = TypeVar("Value")
@@ -43,3 +45,10 @@ def checked(
 def quiet_kafka_log() -> None:
     """Keep the client library's log to itself: the scripts say in their own words what matters."""
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
+
+
+def forgiving_output() -> None:
+    """Print letters that the terminal's encoding lacks as escapes; one name must not end us."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

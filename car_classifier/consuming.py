@@ -6,6 +6,7 @@ rejection) has been delivered, so a crash repeats a batch at worst and never ski
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -95,7 +96,10 @@ class PhotoStream(ConsumerRebalanceListener):
     def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         """Kafka-python's callback."""
         if not assigned:
-            _say("No partition is free: other consumers of the group have them. Waiting...")
+            _say(
+                "No partition is free: other consumers of the group have them, "
+                "or the topic is new. Waiting..."
+            )
 
     def wait_for_partitions(self) -> bool:
         """Return true when partitions are assigned, false when it is time to stop before that."""
@@ -103,6 +107,10 @@ class PhotoStream(ConsumerRebalanceListener):
             if self._stopped():
                 return False
             self._early = self._poll(max_records=1)
+        for partition in self._consumer.assignment():
+            # The library looks up later where "latest" is: what is sent until then would be lost.
+            with contextlib.suppress(KafkaError):  # the next poll deals with it
+                self._consumer.position(partition, timeout_ms=COMMIT_MS)
         return True
 
     def batches(self, batch_size: int, max_messages: int | None = None) -> Iterator[list[Any]]:
@@ -144,7 +152,8 @@ class PhotoStream(ConsumerRebalanceListener):
 
     def close(self) -> None:
         """Leave the group, so that others take the partitions over at once."""
-        self._consumer.close(timeout_ms=COMMIT_MS)
+        with contextlib.suppress(KafkaError):  # the broker is away: it will notice by itself
+            self._consumer.close(timeout_ms=COMMIT_MS)
 
     def _poll(self, max_records: int) -> list[Any]:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 
 import numpy as np
@@ -15,6 +16,8 @@ __all__ = ["decode_image", "to_rgb"]
 
 # What cameras and people send. Pillow reads some forty more, each a parser open to strangers.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+# How a JPEG, PNG, GIF or WebP begins, however little of it has arrived.
+_SIGNATURE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP", re.DOTALL)
 # A 100-megapixel photo is 300 MB of RGB; more than that in a small file is a trap.
 MAX_PIXELS = 100_000_000
 # JPEGs are decoded at a half, quarter or eighth as long as this many times the size is left.
@@ -50,6 +53,10 @@ def decode_image(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
     except MessageError:
         raise
     except UnidentifiedImageError:
+        if _SIGNATURE.match(data):
+            raise MessageError(
+                Reason.DAMAGED_IMAGE, "expected a whole image, got one cut short or mixed up"
+            ) from None
         raise MessageError(
             Reason.NOT_AN_IMAGE, f"expected an image ({', '.join(FORMATS)}) in 'image_data'"
         ) from None

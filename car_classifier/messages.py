@@ -13,6 +13,7 @@ from car_classifier.errors import MessageError, Reason
 
 __all__ = ["CarPhoto"]
 
+_YEAR_10000 = 253_402_300_800  # in seconds; beyond it are milliseconds, taken for seconds
 _WHITESPACE = str.maketrans("", "", " \t\r\n")
 
 
@@ -91,7 +92,7 @@ def _seconds(fields: dict[str, Any]) -> float:
         seconds = float(value)
     except OverflowError:  # an integer of hundreds of digits
         seconds = math.inf
-    if not (math.isfinite(seconds) and seconds >= 0):
+    if not 0 <= seconds < _YEAR_10000:  # nor NaN
         raise MessageError(
             Reason.BAD_FIELD, f"expected seconds since 1970 in 'timestamp', got {seconds}"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,13 +67,16 @@ def load_classifier(path: Path, classes: list[CarClass]) -> Classifier:
 def _load(path: Path) -> object:
     import keras
 
+    if not zipfile.is_zipfile(path):
+        raise ModelError(
+            f"{path}: expected a .keras file, which is a zip archive; got something else "
+            "or a part of one"
+        )
     try:
         # Safe mode refuses files that bring code of their own along.
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
-        raise ModelError(
-            f"{path}: expected a Keras model file: {type(error).__name__}: {_first_line(error)}"
-        ) from error
+        raise ModelError(f"{path}: expected a Keras model file: {_first_line(error)}") from error
 
 
 @contextlib.contextmanager
@@ -94,8 +98,11 @@ def _native_log_muted() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "")
+def _first_line(error: BaseException) -> str:
+    """What went wrong in the first place; Keras wraps it in advice for programmers."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
 
 
 def _check_shapes(path: Path, model: object, classes: int) -> None:
@@ -120,12 +127,22 @@ def _check_shapes(path: Path, model: object, classes: int) -> None:
 
 
 def _check_probabilities(path: Path, classifier: Classifier) -> None:
-    """Run once on noise: proves the output, and has the graph ready before the first photo."""
+    """Run once: proves the output, and has the graph ready before the first photo."""
     width, height = classifier.input_size
-    noise = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
-    output = classifier.predict(noise)
-    if not (np.isfinite(output).all() and (output >= 0).all() and abs(output.sum() - 1) < 0.01):
+    images = np.empty((3, height, width, 3), np.uint8)
+    images[0], images[1] = 0, 255  # black and white: what is no softmax may pass on one image
+    images[2] = np.random.default_rng(0).integers(0, 256, images[2].shape, dtype=np.uint8)
+    try:
+        output = classifier.predict(images)
+    except Exception as error:
+        raise ModelError(
+            f"{path}: expected a model that takes a batch of RGB images and returns one tensor: "
+            f"{_first_line(error)}"
+        ) from error
+    sums = output.sum(axis=1)
+    if not (np.isfinite(output).all() and (output >= 0).all() and (abs(sums - 1) < 0.01).all()):
         raise ModelError(
             f"{path}: expected softmax probabilities that sum to 1, got outputs from "
-            f"{output.min():.3g} to {output.max():.3g} that sum to {output.sum():.3g}"
+            f"{output.min():.3g} to {output.max():.3g} that sum to {sums.min():.3g} "
+            f"to {sums.max():.3g}"
         )

@@ -17,6 +17,7 @@ from car_classifier.predictions import printable
 __all__ = ["PhotoPublisher"]
 
 PATIENCE_SECONDS = 5.0  # without an acknowledgement, before the user is told so
+CLOSE_SECONDS = 5.0
 MAX_PENDING_MESSAGES = 32
 MAX_PENDING_BYTES = 64 * 2**20
 
@@ -37,6 +38,7 @@ class PhotoPublisher:
         self._stopped = stopped
         self._pending: deque[tuple[CarPhoto, Any]] = deque()
         self._pending_bytes = 0
+        self._patience = PATIENCE_SECONDS
         self.sent = 0
         self.failed = 0
 
@@ -44,12 +46,12 @@ class PhotoPublisher:
         """Hand a photo to the client library; blocks while too many are on their way."""
         self.settle(MAX_PENDING_MESSAGES - 1, MAX_PENDING_BYTES)
         value = photo.encode()
+        # A name from the command line need not be UTF-8.
+        key = photo.camera_id.encode(errors="surrogateescape")
         while True:
             try:
                 # The camera as the key keeps its photos on one partition, and so in order.
-                future = self._producer.send(
-                    self._settings.topic, value, key=photo.camera_id.encode()
-                )
+                future = self._producer.send(self._settings.topic, value, key=key)
                 break
             except KafkaTimeoutError:  # the topic's whereabouts are not known yet
                 self._say_waiting(photo)
@@ -71,10 +73,19 @@ class PhotoPublisher:
             self._pending_bytes -= len(photo.image)
             self._await(photo, future)
 
+    def close(self) -> None:
+        """Wait for what is on its way, then disconnect."""
+        self.settle()
+        try:
+            self._producer.close(timeout=CLOSE_SECONDS)
+        except KafkaError:  # the broker is away, and what was given up cannot be flushed
+            # The library would try again when the program ends, and show a stack trace.
+            self._producer.close = lambda **_: None
+
     def _await(self, photo: CarPhoto, future: Any) -> None:
         while True:
             try:
-                future.get(timeout=PATIENCE_SECONDS)
+                future.get(timeout=self._patience)
             except KafkaError as error:
                 if future.is_done:
                     self._give_up(photo, str(error))
@@ -82,6 +93,7 @@ class PhotoPublisher:
                 self._say_waiting(photo)
                 if self._stopped():
                     self._give_up(photo, "stopped before the broker acknowledged it")
+                    self._patience = 0.0  # the others have waited as long
                     return
                 continue
             self.sent += 1

@@ -1,0 +1,41 @@
+"""Pictures and messages that the tests share, made on the fly."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+
+def picture(width: int = 64, height: int = 48) -> Image.Image:
+    """Return a smooth RGB picture, different in each corner, that compresses like a photo."""
+    corners = np.array(
+        [[(230, 30, 30), (30, 200, 40)], [(40, 40, 220), (240, 240, 200)]], dtype=np.uint8
+    )
+    return Image.fromarray(corners).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
+    """Return the bytes of an image file."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def message(**changes: Any) -> bytes:
+    """Return the value of a good message, less the fields given as None, with the others changed.
+
+    Written out instead of encoded by the project, so that a change of the format is noticed.
+    """
+    fields = {
+        "timestamp": 1700000000.5,
+        "camera_id": "cam01",
+        "image_name": "coche.jpg",
+        "image_data": base64.b64encode(encoded(picture())).decode(),
+        **changes,
+    }
+    return json.dumps({name: value for name, value in fields.items() if value is not None}).encode()

@@ -1,0 +1,125 @@
+"""The project's programs as child processes, watched line by line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+ROOT = Path(__file__).parent.parent
+PRODUCER = "productor_camara.py"
+CONSUMER = "consumidor_clasificador.py"
+
+# For a machine that does other work as well; nobody waits so long unless something is broken.
+SECONDS = 90.0
+
+
+class Program:
+    """A running program; a context manager that leaves no process behind.
+
+    Attributes:
+        out: lines of stdout so far, or up to the end.
+        err: the same of stderr.
+    """
+
+    def __init__(
+        self, arguments: Sequence[str | Path], environment: Mapping[str, str], folder: Path = ROOT
+    ) -> None:
+        self.out: list[str] = []
+        self.err: list[str] = []
+        self._changed = threading.Condition()
+        self._process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        self._readers = [
+            threading.Thread(target=self._read, args=(pipe, lines), daemon=True)
+            for pipe, lines in ((self._process.stdout, self.out), (self._process.stderr, self.err))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        for reader in self._readers:
+            reader.join(5)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def wait_for(self, met: Callable[[], bool], seconds: float = SECONDS) -> None:
+        """Return as soon as a condition on the output is met; fail, with all output, if it is not.
+
+        The condition is looked at after each line.
+        """
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while not met():
+                left = deadline - time.monotonic()
+                ended = not any(reader.is_alive() for reader in self._readers)
+                assert left > 0, f"nothing came in {seconds} s: {self}"
+                assert not ended, f"ended too early: {self}"
+                self._changed.wait(min(left, 0.2))
+
+    def wait_for_line(self, part: str, count: int = 1) -> None:
+        """Return as soon as so many lines on stdout or stderr hold a text."""
+        self.wait_for(lambda: sum(part in line for line in self.out + self.err) >= count)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to end; return its exit status."""
+        self.send_signal(number)
+        return self.end()
+
+    def end(self) -> int:
+        """Wait until it has ended and all its output is here; return its exit status."""
+        status = self._process.wait(SECONDS)
+        for reader in self._readers:
+            reader.join(SECONDS)
+        return status
+
+    def __repr__(self) -> str:
+        lines = ["--- stdout", *self.out, "--- stderr", *self.err]
+        return f"{self._process.args}, status {self._process.poll()}\n" + "\n".join(lines)
+
+    def _read(self, pipe: IO[str], lines: list[str]) -> None:
+        for line in pipe:
+            with self._changed:
+                lines.append(line.rstrip("\n"))
+                self._changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """Return the tests' environment less what configures the programs, with some of it set."""
+    settings = ("KAFKA_", "CAMERA_", "MODEL_PATH", "CLASSES_PATH", "BATCH_SIZE", "MIN_CONFIDENCE")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
+    # The tiny models of the tests are for the processor; a graphics card takes seconds to start.
+    return inherited | {"CUDA_VISIBLE_DEVICES": "-1"} | more
