@@ -59,10 +59,12 @@ def test_the_old_file_stays_when_writing_fails(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_the_old_model_and_the_old_class_map(tmp_path: Path) -> None:
     path = tmp_path / "cars.keras"
-    save_classifier(colour_model(), CLASSES, path)
+    save_classifier(colour_model(), CLASSES, path, path.with_suffix(".classes.json"))
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     with pytest.raises(OSError, match="too large"), disk_full_after(1000):
-        save_classifier(colour_model(3.0), [*reversed(CLASSES)], path)
+        save_classifier(
+            colour_model(3.0), [*reversed(CLASSES)], path, path.with_suffix(".classes.json")
+        )
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
@@ -70,14 +72,16 @@ def test_the_class_map_is_not_replaced_before_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "cars.keras"
-    save_classifier(colour_model(), CLASSES, path)
+    save_classifier(colour_model(), CLASSES, path, path.with_suffix(".classes.json"))
 
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(saving, "save_model", fail)
     with pytest.raises(OSError, match="No space left"):
-        save_classifier(colour_model(), [*reversed(CLASSES)], path)
+        save_classifier(
+            colour_model(), [*reversed(CLASSES)], path, path.with_suffix(".classes.json")
+        )
     assert load_class_map(tmp_path / "cars.classes.json") == CLASSES
     assert names(tmp_path) == ["cars.classes.json", "cars.keras"]
 
@@ -86,7 +90,7 @@ def test_the_service_loads_what_is_saved_and_gets_the_same_answers(tmp_path: Pat
     model = colour_model()
     images = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), np.uint8)
     before = np.asarray(model(images.astype(np.float32)))
-    save_classifier(model, CLASSES, tmp_path / "cars.keras")
+    save_classifier(model, CLASSES, tmp_path / "cars.keras", tmp_path / "cars.classes.json")
     classes = load_class_map(tmp_path / "cars.classes.json")
     classifier = load_classifier(tmp_path / "cars.keras", classes)
     assert classifier.predict(images) == pytest.approx(before, abs=0.003)

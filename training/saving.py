@@ -17,13 +17,15 @@ from training.files import replace_file
 KEPT_MANTISSA_BITS = 10  # of float32's 23, as half precision has; what is zero compresses away
 
 
-def save_classifier(model: keras.Model, classes: Sequence[CarClass], path: Path) -> None:
-    """Save the model at ``path``, ``x.keras``, and its class map beside it, ``x.classes.json``.
+def save_classifier(
+    model: keras.Model, classes: Sequence[CarClass], path: Path, classes_path: Path
+) -> None:
+    """Save the model at ``path`` (``.keras``) and its class map at ``classes_path`` (JSON).
 
     Raises:
         OSError: one cannot be written; both are then what they were.
     """
-    with replace_file(path.with_suffix(".classes.json")) as unfinished:
+    with replace_file(classes_path) as unfinished:
         unfinished.write_text(class_map_text(classes), encoding="utf-8")
         save_model(model, path)  # the map takes its place only after the model, which is harder
 

@@ -64,6 +64,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         help="Keras' own download, random, or a .keras, .weights.h5 or .npz file",
     )
     add("--out", type=Path, required=True, help="the .keras file to write")
+    add("--classes", type=Path, help="class map to write (default: x.classes.json beside x.keras)")
     # How long and how large.
     add("--image-size", type=int, default=224, help="side in pixels that the saved model takes")
     add(
@@ -233,7 +234,8 @@ def train(options: argparse.Namespace) -> None:
     checkpoints.load_best(final)
     temperature = fit_temperature(predict(final, judges, options.image_size), val_labels)
     bake_temperature(final.get_layer("classes"), temperature)
-    save_classifier(final, manifest.classes, options.out)
+    classes_path = options.classes or options.out.with_suffix(".classes.json")
+    save_classifier(final, manifest.classes, options.out, classes_path)
     log.plot()
     print(f"{options.out}: {checkpoints.best:.2%} on val, temperature {temperature:.3f}")
 
