@@ -59,20 +59,21 @@ def send_photos(options: argparse.Namespace, stopped: StopSignal) -> int:
         return 0
     print(f"Producer started. Sending images every {options.interval:g} seconds...", flush=True)
     publisher = PhotoPublisher(producer, settings, stopped)
-    unsendable: set[str] = set()  # reported once, not in every round
+    unsendable = 0
     pause = 0.0
     while not stopped():
         sent_before = publisher.sent
         for path in folder.round():
-            if path.name in unsendable:
-                continue
             stopped.sleep(pause)
             if stopped():
                 break
+            if not path.exists():  # removed during the pause
+                continue
             try:
                 image = read_photo(path, options.max_side)
             except PhotoFileError as error:
-                unsendable.add(path.name)
+                folder.skip(path)  # said once, not in every round
+                unsendable += 1
                 print(f"Not sent: {error}", file=sys.stderr, flush=True)
                 continue
             publisher.send(CarPhoto(time.time(), options.camera_id, path.name, image))
@@ -85,7 +86,7 @@ def send_photos(options: argparse.Namespace, stopped: StopSignal) -> int:
         if publisher.sent == sent_before:  # an emptied folder: look again, but not all the time
             stopped.sleep(max(options.interval, 1.0))
     publisher.close()
-    failed = publisher.failed + len(unsendable)
+    failed = publisher.failed + unsendable
     print(f"Producer stopped. {publisher.sent} sent, {failed} failed.", flush=True)
     return 1 if options.once and failed else 0
 

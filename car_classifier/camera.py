@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import random
 import warnings
@@ -31,6 +32,7 @@ class PhotoFolder:
         """
         self._folder = folder
         self._shuffle = shuffle
+        self._skipped: dict[str, int] = {}  # name -> time of change, in ns
         if not folder.is_dir():
             raise SettingsError(f"no folder {folder}: expected one with photos (--images)")
         if not self._list():
@@ -39,19 +41,29 @@ class PhotoFolder:
             )
 
     def round(self) -> Iterator[Path]:
-        """Yield each photo that is there once, and looks again after each."""
+        """Yield each photo that is there once, and look again after each."""
         shown: set[str] = set()
         while waiting := [path for path in self._list() if path.name not in shown]:
             path = random.choice(waiting) if self._shuffle else waiting[0]
             shown.add(path.name)
             yield path
 
+    def skip(self, path: Path) -> None:
+        """Leave a photo out from now on, until its file changes: it may have been half copied."""
+        with contextlib.suppress(FileNotFoundError):
+            self._skipped[path.name] = path.stat().st_mtime_ns
+
+    def _is_skipped(self, path: Path) -> bool:
+        return path.name in self._skipped and self._skipped[path.name] == path.stat().st_mtime_ns
+
     def _list(self) -> list[Path]:
         try:
             return sorted(
                 path
                 for path in self._folder.iterdir()
-                if path.suffix.lower() in EXTENSIONS and path.is_file()
+                if path.suffix.lower() in EXTENSIONS
+                and path.is_file()
+                and not self._is_skipped(path)
             )
         except OSError:  # the folder itself is gone for now
             return []

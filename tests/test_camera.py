@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 from pathlib import Path
 
@@ -66,6 +67,20 @@ def test_a_folder_emptied_or_removed_meanwhile_gives_an_empty_round(tmp_path: Pa
     photos.mkdir()
     fill(photos, "b.jpg")
     assert names_of_round(folder) == ["b.jpg"]
+
+
+def test_a_photo_that_cannot_be_sent_is_left_out_until_its_file_changes(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg", "b.jpg")
+    folder = PhotoFolder(tmp_path)
+
+    folder.skip(tmp_path / "a.jpg")
+    folder.skip(tmp_path / "gone.jpg")
+    assert names_of_round(folder) == ["b.jpg"]
+    assert names_of_round(folder) == ["b.jpg"]
+
+    changed = (tmp_path / "a.jpg").stat().st_mtime_ns + 1_000_000
+    os.utime(tmp_path / "a.jpg", ns=(changed, changed))
+    assert names_of_round(folder) == ["a.jpg", "b.jpg"]
 
 
 def test_shuffled_rounds_show_each_photo_once_in_an_order_of_their_own(tmp_path: Path) -> None:
