@@ -11,10 +11,12 @@ from pathlib import Path
 
 from car_classifier.broker import BrokerSettings, connect, make_consumer
 from car_classifier.class_map import load_class_map
+from car_classifier.classifying import Batching, Rejection, answered_batches
 from car_classifier.console import checked, environment_default, forgiving_output, quiet_kafka_log
-from car_classifier.consuming import PhotoStream, Rejection, classify
+from car_classifier.consuming import PhotoStream
 from car_classifier.errors import CarClassifierError
 from car_classifier.model import load_classifier
+from car_classifier.runtimes import RUNTIMES
 from car_classifier.shutdown import StopSignal
 
 MODELS = Path(__file__).parent / "models"
@@ -38,9 +40,14 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--classes", type=Path, metavar="FILE",
         default=environment_default("CLASSES_PATH", MODELS / "marcas_coches.json"),
         help="its class map [CLASSES_PATH; models/marcas_coches.json]")
+    add("--runtime", choices=("auto", *RUNTIMES), default=environment_default("RUNTIME", "auto"),
+        help="what runs the model; auto is the fastest that is there [RUNTIME; %(default)s]")
     add("--batch-size", type=checked(int, minimum=1), metavar="N",
         default=environment_default("BATCH_SIZE", 16),
         help="most photos classified together [BATCH_SIZE; %(default)s]")
+    add("--max-wait-ms", type=checked(float, minimum=0), metavar="MS",
+        default=environment_default("MAX_WAIT_MS", 10.0),
+        help="how long a photo waits for others to share its batch [MAX_WAIT_MS; %(default)s]")
     add("--top-k", type=checked(int, minimum=1), default=3, metavar="K",
         help="how many guesses the JSON output carries [%(default)s]")
     add("--min-confidence", type=checked(float, minimum=0, maximum=1), metavar="SHARE",
@@ -66,7 +73,7 @@ def serve(options: argparse.Namespace, stopped: StopSignal) -> int:
     )
     notes = sys.stderr if options.json else sys.stdout
     print("Loading model and class names...", file=notes, flush=True)
-    classifier = load_classifier(options.model, load_class_map(options.classes))
+    classifier = load_classifier(options.model, load_class_map(options.classes), options.runtime)
     print("Model and classes loaded successfully!", file=notes, flush=True)
 
     consumer = connect(
@@ -76,17 +83,22 @@ def serve(options: argparse.Namespace, stopped: StopSignal) -> int:
     )
     if consumer is None:
         return 0
+    batching = Batching(
+        options.batch_size, options.max_wait_ms, options.top_k, options.min_confidence
+    )
     with contextlib.closing(PhotoStream(consumer, settings, stopped)) as stream:
         if stream.wait_for_partitions():
             print(f"Consumer listening on topic '{settings.topic}'...", file=notes, flush=True)
-        for records in stream.batches(options.batch_size, options.max_messages):
-            for answer in classify(records, classifier, options.top_k, options.min_confidence):
+        for batch in answered_batches(stream, classifier, batching, options.max_messages):
+            for answer in batch.answers:
                 if isinstance(answer, Rejection):
                     print(answer, file=sys.stderr, flush=True)
                 else:
                     print(answer.as_json() if options.json else answer.as_line())
             sys.stdout.flush()
-            stream.commit(records)  # only now: what is not out yet must come again after a crash
+            stream.commit(
+                batch.records
+            )  # only now: what is not out yet must come again after a crash
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Messages come off the topic in batches, become predictions, and are committed when those are out.
+"""Messages come off the topic, and are committed when their answers are out.
 
 The order is the promise: a message's offset is committed only after its prediction (or its
 rejection) has been delivered, so a crash repeats a batch at worst and never skips one.
@@ -9,71 +9,21 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
 
 from car_classifier.broker import BrokerSettings
-from car_classifier.errors import BrokerError, MessageError
-from car_classifier.images import decode_image
-from car_classifier.messages import CarPhoto
-from car_classifier.model import Classifier
-from car_classifier.predictions import Prediction, Source, predict_top_k, printable
+from car_classifier.errors import BrokerError
 
-__all__ = ["PhotoStream", "Rejection", "classify"]
+__all__ = ["PhotoStream"]
 
 POLL_MS = 250  # how soon a stop signal is noticed
 PROBE_SECONDS = 5.0  # without messages, before the broker is asked whether it is there
 PROBE_MS = 3000
 COMMIT_MS = 5000
-
-
-class Rejection:
-    """A message that no prediction can be made from: where it lies and why."""
-
-    def __init__(self, source: Source, error: MessageError) -> None:
-        self.source = source
-        self.error = error
-
-    def __str__(self) -> str:
-        return f"Rejected {self.source}: {printable(str(self.error), 300)}"
-
-
-def classify(
-    records: Sequence[Any], classifier: Classifier, top_k: int, min_confidence: float
-) -> list[Prediction | Rejection]:
-    """Turn Kafka records into answers, in their order; the photos go through the model together.
-
-    Args:
-        records: kafka-python's ``ConsumerRecord``s.
-        classifier: the model.
-        top_k: how many classes each prediction carries.
-        min_confidence: 0..1; below it a prediction is not certain.
-    """
-    photos: list[tuple[Source, CarPhoto]] = []
-    images = []
-    rejections: dict[Source, Rejection] = {}
-    sources = [Source(record.topic, record.partition, record.offset) for record in records]
-    for source, record in zip(sources, records, strict=True):
-        try:
-            photo = CarPhoto.decode(record.value)
-            images.append(decode_image(photo.image, classifier.input_size))
-            photos.append((source, photo))
-        except MessageError as error:
-            rejections[source] = Rejection(source, error)
-    predictions: dict[Source, Prediction] = {}
-    if images:
-        probabilities = classifier.predict(np.stack(images))
-        now = time.time()
-        for (source, photo), shares in zip(photos, probabilities, strict=True):
-            best = predict_top_k(shares, classifier.classes, top_k)
-            certain = best[0][1] >= min_confidence
-            latency_ms = (now - photo.timestamp) * 1000
-            predictions[source] = Prediction(photo, source, best, certain, latency_ms)
-    return [predictions.get(source) or rejections[source] for source in sources]
 
 
 class PhotoStream(ConsumerRebalanceListener):
@@ -106,25 +56,39 @@ class PhotoStream(ConsumerRebalanceListener):
         while not self._consumer.assignment():
             if self._stopped():
                 return False
-            self._early = self._poll(max_records=1)
+            self._early = self._poll(1, POLL_MS)
         for partition in self._consumer.assignment():
             # The library looks up later where "latest" is: what is sent until then would be lost.
             with contextlib.suppress(KafkaError):  # the next poll deals with it
                 self._consumer.position(partition, timeout_ms=COMMIT_MS)
         return True
 
-    def batches(self, batch_size: int, max_messages: int | None = None) -> Iterator[list[Any]]:
-        """Yield records, up to ``batch_size`` at a time, until it is time to stop.
+    def stopped(self) -> bool:
+        """Whether it is time to stop."""
+        return self._stopped()
+
+    def take(self, most: int, wait_ms: int) -> list[Any]:
+        """Return up to ``most`` records, waiting up to ``wait_ms`` for the first.
 
         Raises:
             BrokerError: the broker refuses us; trying again would not help.
         """
-        left = max_messages if max_messages is not None else sys.maxsize
-        while left > 0 and not self._stopped():
-            records, self._early = self._early or self._poll(min(batch_size, left)), []
-            if records:
-                yield records
-                left -= len(records)
+        if self._early:
+            records, self._early = self._early[:most], self._early[most:]
+            return records
+        return self._poll(most, wait_ms)
+
+    def keep_alive(self) -> None:
+        """Fetch nothing, but show the group that this consumer is alive.
+
+        Raises:
+            BrokerError: as `take` does.
+        """
+        paused = self._consumer.assignment()
+        self._consumer.pause(*paused)
+        # Partitions that are assigned meanwhile are not paused: theirs is kept for `take`.
+        self._early += self._poll(1, wait_ms=0)
+        self._consumer.resume(*(paused & self._consumer.assignment()))
 
     def commit(self, records: Sequence[Any]) -> None:
         """Note on the broker that these records are done.
@@ -155,9 +119,9 @@ class PhotoStream(ConsumerRebalanceListener):
         with contextlib.suppress(KafkaError):  # the broker is away: it will notice by itself
             self._consumer.close(timeout_ms=COMMIT_MS)
 
-    def _poll(self, max_records: int) -> list[Any]:
+    def _poll(self, max_records: int, wait_ms: int) -> list[Any]:
         try:
-            polled = self._consumer.poll(timeout_ms=POLL_MS, max_records=max_records)
+            polled = self._consumer.poll(timeout_ms=wait_ms, max_records=max_records)
         except KafkaError as error:
             if not error.retriable:
                 raise BrokerError(

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,100 +9,57 @@ from numpy.typing import NDArray
 
 from car_classifier.class_map import CarClass
 from car_classifier.errors import ClassMapError, ModelError
+from car_classifier.runtimes import Runtime, load_runtime, native_log_muted, root_cause
 
 __all__ = ["Classifier", "load_classifier"]
 
 
 class Classifier:
-    """A Keras classifier, compiled for batches of any size.
+    """A model and what its outputs stand for.
 
     Attributes:
         input_size: (width, height) in pixels that `predict` takes.
         classes: what each output stands for.
+        runtime: what runs the model.
     """
 
-    def __init__(self, model: object, classes: list[CarClass]) -> None:
-        import tensorflow as tf
-
-        _, height, width, _ = model.input_shape  # type: ignore[attr-defined]
+    def __init__(self, runtime: Runtime, classes: list[CarClass]) -> None:
+        _, height, width, _ = runtime.input_shape
         self.input_size = (int(width), int(height))
         self.classes = classes
-        signature = tf.TensorSpec((None, height, width, 3), tf.uint8)
-
-        def infer(images: tf.Tensor) -> tf.Tensor:
-            return model(tf.cast(images, tf.float32), training=False)  # type: ignore[operator]
-
-        self._infer = tf.function(infer, input_signature=[signature])
+        self.runtime = runtime
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class probabilities, float32 (N, classes), of uint8 (N, height, width, 3), RGB 0-255."""
-        return np.asarray(self._infer(images), np.float32)
+        return self.runtime.predict(images)
 
 
-def load_classifier(path: Path, classes: list[CarClass]) -> Classifier:
-    """Load a ``.keras`` file and check that it is a classifier of these classes.
+def load_classifier(path: Path, classes: list[CarClass], runtime: str = "keras") -> Classifier:
+    """Load a model file and check that it is a classifier of these classes.
 
     The contract: one input ``(N, H, W, 3)`` of RGB 0-255 (whatever scaling the backbone wants is
     a layer of the model), one output ``(N, classes)`` of probabilities.
 
+    Args:
+        path: a ``.keras`` file; other runtimes use the ``.tflite`` file beside it.
+        classes: what each output stands for.
+        runtime: "auto" or one of `car_classifier.runtimes.RUNTIMES`.
+
     Raises:
+        SettingsError: the runtime is not installed.
         ModelError: there is no such file, damaged, unsafe to load, or another kind of model.
         ClassMapError: the model has another number of outputs than there are classes.
     """
-    if not path.is_file():
-        raise ModelError(f"no model at {path}: expected a .keras file (--model)")
-    with _native_log_muted():
-        model = _load(path)
-        _check_shapes(path, model, len(classes))
-        classifier = Classifier(model, classes)
-        _check_probabilities(path, classifier)
+    loaded = load_runtime(runtime, path)
+    _check_shapes(loaded, len(classes))
+    classifier = Classifier(loaded, classes)
+    with native_log_muted():
+        _check_probabilities(loaded.path, classifier)
     return classifier
 
 
-def _load(path: Path) -> object:
-    import keras
-
-    if not zipfile.is_zipfile(path):
-        raise ModelError(
-            f"{path}: expected a .keras file, which is a zip archive; got something else "
-            "or a part of one"
-        )
-    try:
-        # Safe mode refuses files that bring code of their own along.
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:
-        raise ModelError(f"{path}: expected a Keras model file: {_first_line(error)}") from error
-
-
-@contextlib.contextmanager
-def _native_log_muted() -> Iterator[None]:
-    """Keep TensorFlow's start-up notes off the terminal.
-
-    Its C++ part writes them to file descriptor 2 before it looks at its own log level. Python's
-    errors are not lost: they leave as exceptions.
-    """
-    sys.stderr.flush()
-    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        os.close(nowhere)
-
-
-def _first_line(error: BaseException) -> str:
-    """What went wrong in the first place; Keras wraps it in advice for programmers."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-
-
-def _check_shapes(path: Path, model: object, classes: int) -> None:
-    inputs = getattr(model, "input_shape", None)
-    outputs = getattr(model, "output_shape", None)
+def _check_shapes(runtime: Runtime, classes: int) -> None:
+    path, inputs, outputs = runtime.path, runtime.input_shape, runtime.output_shape
     if not (
         isinstance(inputs, tuple)
         and len(inputs) == 4
@@ -137,7 +89,7 @@ def _check_probabilities(path: Path, classifier: Classifier) -> None:
     except Exception as error:
         raise ModelError(
             f"{path}: expected a model that takes a batch of RGB images and returns one tensor: "
-            f"{_first_line(error)}"
+            f"{root_cause(error)}"
         ) from error
     sums = output.sum(axis=1)
     if not (np.isfinite(output).all() and (output >= 0).all() and (abs(sums - 1) < 0.01).all()):

@@ -1,0 +1,293 @@
+"""What runs the model: three ways to turn a batch of photos into class probabilities.
+
+| name | file | needs |
+|---|---|---|
+| `openvino` | int8 `.tflite` | the optional package openvino |
+| `litert` | int8 `.tflite` | the package ai-edge-litert, or TensorFlow, which carries a copy |
+| `keras` | `.keras` | TensorFlow |
+
+Each takes uint8 RGB ``(N, height, width, 3)`` and returns float32 probabilities ``(N, classes)``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import os
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from car_classifier.errors import ModelError, SettingsError
+
+__all__ = ["RUNTIMES", "Runtime", "load_runtime", "native_log_muted", "root_cause"]
+
+Shape = tuple[Any, ...]
+Images = NDArray[np.uint8]
+Probabilities = NDArray[np.float32]
+
+# LiteRT lays its memory out for one batch size. Photos go through in these portions.
+_LITERT_PORTIONS = (8, 1)
+
+
+class Runtime(Protocol):
+    """A loaded model. Shapes are what the file says; whether they fit is checked elsewhere."""
+
+    name: str
+    path: Path  # the file that was loaded
+    input_shape: Shape  # (None, height, width, 3)
+    output_shape: Shape  # (None, classes)
+
+    def predict(self, images: Images) -> Probabilities:
+        """Class probabilities of a batch of any size."""
+
+
+class KerasRuntime:
+    """The ``.keras`` file as a compiled graph, its weights constants in it."""
+
+    name = "keras"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with native_log_muted():
+            self._model = _load_keras(path)
+        self.input_shape: Shape = getattr(self._model, "input_shape", ())
+        self.output_shape: Shape = getattr(self._model, "output_shape", ())
+
+    @functools.cached_property
+    def _infer(self) -> Callable[[Images], Any]:
+        """The graph: made at the first use, since a model of another kind has none."""
+        import tensorflow as tf
+        from tensorflow.python.framework.convert_to_constants import (
+            convert_variables_to_constants_v2,
+        )
+
+        signature = tf.TensorSpec((None, *self.input_shape[1:]), tf.uint8)
+        graph = tf.function(
+            lambda images: self._model(tf.cast(images, tf.float32), training=False),
+            input_signature=[signature],
+        ).get_concrete_function()
+        if not tf.is_tensor(graph.structured_outputs):
+            raise TypeError(f"got {graph.structured_outputs}")
+        # Constant weights let TensorFlow fold the BatchNorms into the convolutions.
+        frozen = convert_variables_to_constants_v2(graph)
+        return lambda images: frozen(tf.constant(images))[0]
+
+    def predict(self, images: Images) -> Probabilities:
+        """See `Runtime`."""
+        return np.asarray(self._infer(images), np.float32)
+
+
+class LiteRtRuntime:
+    """The int8 file on LiteRT (formerly TensorFlow Lite), with XNNPACK's kernels."""
+
+    name = "litert"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with native_log_muted():
+            self._interpreter_class = _litert_interpreter()
+            self._interpreters = {1: self._interpreter(1)}
+        details = self._interpreters[1].get_input_details()[0]
+        self.input_shape: Shape = (None, *details["shape"].tolist()[1:])
+        self._dtype = details["dtype"]
+        output = self._interpreters[1].get_output_details()[0]
+        self.output_shape: Shape = (None, *output["shape"].tolist()[1:])
+
+    def _interpreter(self, batch_size: int) -> Any:
+        try:
+            interpreter = self._interpreter_class(
+                model_path=str(self.path), num_threads=_processors()
+            )
+            (photo,) = interpreter.get_input_details()
+            shape = [batch_size, *photo["shape"].tolist()[1:]]
+            interpreter.resize_tensor_input(photo["index"], shape)
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(f"{self.path}: expected a LiteRT model: {error}") from error
+        return interpreter
+
+    def predict(self, images: Images) -> Probabilities:
+        """See `Runtime`."""
+        outputs = []
+        start = 0
+        while start < len(images):
+            portion = next(size for size in _LITERT_PORTIONS if size <= len(images) - start)
+            outputs.append(self._run(images[start : start + portion]))
+            start += portion
+        return np.concatenate(outputs)
+
+    def _run(self, images: Images) -> Probabilities:
+        if len(images) not in self._interpreters:
+            self._interpreters[len(images)] = self._interpreter(len(images))
+        interpreter = self._interpreters[len(images)]
+        interpreter.set_tensor(
+            interpreter.get_input_details()[0]["index"], images.astype(self._dtype)
+        )
+        interpreter.invoke()
+        probabilities: Probabilities = interpreter.get_tensor(
+            interpreter.get_output_details()[0]["index"]
+        )
+        return probabilities
+
+
+class OpenVinoRuntime:
+    """The int8 file on OpenVINO."""
+
+    name = "openvino"
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import openvino
+        except ImportError:
+            raise SettingsError(
+                "the runtime openvino is not installed: pip install -r requirements/accelerator.txt"
+            ) from None
+        self.path = path
+        core = openvino.Core()
+        try:
+            model = core.read_model(path)
+            (photo,) = model.inputs
+            self.input_shape: Shape = (None, *photo.shape[1:])
+            model.reshape([-1, *photo.shape[1:]])
+            compiled = core.compile_model(
+                model,
+                "CPU",
+                {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": _processors()},
+            )
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ModelError(f"{path}: expected a LiteRT model: {reason}") from error
+        self._dtype = photo.element_type.to_dtype()
+        self.output_shape: Shape = (None, *(d for d in model.outputs[0].partial_shape[1:]))
+        self._compiled = compiled
+
+    def predict(self, images: Images) -> Probabilities:
+        """See `Runtime`."""
+        return np.asarray(self._compiled(images.astype(self._dtype))[0], np.float32)
+
+
+RUNTIMES: dict[str, type[Any]] = {  # the fastest first
+    runtime.name: runtime for runtime in (OpenVinoRuntime, LiteRtRuntime, KerasRuntime)
+}
+
+
+def load_runtime(name: str, model: Path) -> Runtime:
+    """Load a model file with the runtime of this name.
+
+    Args:
+        name: one of `RUNTIMES`; or "auto": the fastest whose package and file are there, with a
+            word on stderr if that is not the first.
+        model: a ``.keras`` file, beside which there may be a ``.tflite`` file of the same name; or
+            a ``.tflite`` file alone.
+
+    Raises:
+        SettingsError: the runtime's package is not installed; says what to install.
+        ModelError: the file it needs is not there, damaged, or not safe to load.
+    """
+    if name != "auto":
+        return _load(name, model)
+    obstacles: list[str] = []
+    for candidate in RUNTIMES:
+        obstacle = _obstacle(candidate, model)
+        if obstacle is None:
+            if obstacles:
+                print(
+                    f"Using the runtime {candidate}; a faster one is there to be had: "
+                    + "; ".join(obstacles),
+                    file=sys.stderr,
+                    flush=True,
+                )
+            return _load(candidate, model)
+        obstacles.append(obstacle)
+    raise ModelError(f"no model at {model}: expected a .keras file (--model)")
+
+
+def _load(name: str, model: Path) -> Runtime:
+    path = _file_for(name, model)
+    if not path.is_file():
+        how = "python -m training.export makes it" if path != model else "--model"
+        raise ModelError(f"no model at {path}: expected a {path.suffix} file ({how})")
+    runtime: Runtime = RUNTIMES[name](path)
+    return runtime
+
+
+def _file_for(name: str, model: Path) -> Path:
+    return model if name == "keras" else model.with_suffix(".tflite")
+
+
+def _obstacle(name: str, model: Path) -> str | None:
+    """Why this runtime cannot be used for the model; None if it can."""
+    path = _file_for(name, model)
+    if name == "keras" and model.suffix == ".tflite":
+        return "keras needs a .keras file"
+    if name == "openvino" and importlib.util.find_spec("openvino") is None:
+        return "openvino is not installed (pip install -r requirements/accelerator.txt)"
+    if not path.is_file():
+        return f"{name} needs {path} (python -m training.export makes it)"
+    return None
+
+
+def _processors() -> int:
+    """How many of the machine's processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _litert_interpreter() -> Any:
+    """The interpreter: from the small package if it is there, else from TensorFlow."""
+    if importlib.util.find_spec("ai_edge_litert") is not None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        return Interpreter
+    import tensorflow as tf
+
+    return tf.lite.Interpreter
+
+
+def _load_keras(path: Path) -> Any:
+    import keras
+
+    if not zipfile.is_zipfile(path):
+        raise ModelError(
+            f"{path}: expected a .keras file, which is a zip archive; got something else "
+            "or a part of one"
+        )
+    try:
+        # Safe mode refuses files that bring code of their own along.
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        raise ModelError(f"{path}: expected a Keras model file: {root_cause(error)}") from error
+
+
+@contextlib.contextmanager
+def native_log_muted() -> Iterator[None]:
+    """Keep TensorFlow's start-up notes off the terminal.
+
+    Its C++ part writes them to file descriptor 2 before it looks at its own log level. Python's
+    errors are not lost: they leave as exceptions.
+    """
+    sys.stderr.flush()
+    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(nowhere)
+
+
+def root_cause(error: BaseException) -> str:
+    """What went wrong in the first place, in a line; libraries wrap it in advice."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
