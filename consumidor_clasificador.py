@@ -96,9 +96,8 @@ def serve(options: argparse.Namespace, stopped: StopSignal) -> int:
                 else:
                     print(answer.as_json() if options.json else answer.as_line())
             sys.stdout.flush()
-            stream.commit(
-                batch.records
-            )  # only now: what is not out yet must come again after a crash
+            # Only now: what is not out yet must come again after a crash.
+            stream.commit(batch.records)
     return 0
 
 

@@ -6,11 +6,13 @@ photo does not wait for others longer than asked for, and a slow model stops the
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -29,7 +31,7 @@ __all__ = ["Answers", "Batching", "Rejection", "answer", "answered_batches", "de
 POLL_MS = 250  # for new messages while there is nothing else to do; how soon a stop is noticed
 BUSY_POLL_MS = 2  # while photos are under way; how soon their answers are noticed
 AHEAD = 2  # batches that may be fetched and decoded beyond those handed to the model
-AHEAD_BYTES = 64 * 2**20  # and their messages' size, whatever their number
+MOST_BYTES = 64 * 2**20  # in messages under way; beyond it none is fetched, whatever their number
 IN_MODEL = 2  # batches handed to the model: one that it works on, one that is ready
 
 
@@ -70,6 +72,9 @@ class Stream(Protocol):
 
     def keep_alive(self) -> None:
         """Fetch nothing, but stay in the group."""
+
+    def revoked(self) -> set[Any]:
+        """Return each (topic, partition) taken away since the last call: its records come again."""
 
     def stopped(self) -> bool:
         """Whether it is time to stop."""
@@ -124,86 +129,126 @@ def _prediction(
     return Prediction(item.photo, item.source, best, certain, latency_ms)
 
 
-class _Decoding(NamedTuple):
-    """A record on its way to a batch."""
+@dataclass
+class _UnderWay:
+    """A record that has been fetched and not been answered yet."""
 
     record: Any
     arrived: float  # on the monotonic clock, in seconds
     decoded: Future[_Photo | Rejection]
+    revoked: bool = False  # its partition was taken away: not ours to answer any more
+
+
+class _InModel(NamedTuple):
+    """A batch that was handed to the model."""
+
+    batch: list[_UnderWay]
+    answers: Future[list[Prediction | Rejection]]
 
 
 def answered_batches(
     stream: Stream, classifier: Classifier, batching: Batching, max_messages: int | None = None
-) -> Iterator[Answers]:
+) -> Generator[Answers, None, None]:
     """Yield batches in the order in which their records came, until it is time to stop.
 
     At a stop the batches that the model has are finished; what was fetched beyond them is left
-    uncommitted and comes again.
+    uncommitted and comes again. So does what is under way when its partition is taken away: it is
+    not answered here, unless the partition comes back. Closing the generator ends its threads.
 
     Args:
-        stream: the records.
+        stream: the records. Whoever iterates commits a batch before asking for the next.
         classifier: the model; one thread of its own calls it.
         batching: sizes and limits.
         max_messages: end after so many records.
     """
     left = sys.maxsize if max_messages is None else max_messages
-    decoding: deque[_Decoding] = deque()
-    in_model: deque[tuple[list[Any], Future[list[Prediction | Rejection]]]] = deque()
+    ahead: deque[_UnderWay] = deque()
+    in_model: deque[_InModel] = deque()
 
-    def classify(batch: list[_Decoding]) -> list[Prediction | Rejection]:
+    def classify(batch: list[_UnderWay]) -> list[Prediction | Rejection]:
         return answer([item.decoded.result() for item in batch], classifier, batching)
 
-    with (
-        ThreadPoolExecutor(os.cpu_count(), "decode") as decoders,
-        ThreadPoolExecutor(1, "model") as model,
-    ):
+    with _threads(1, "model") as model, _threads(os.cpu_count(), "decode") as decoders:
         while True:
-            if in_model and in_model[0][1].done():
-                records, answers = in_model.popleft()
-                yield Answers(records, answers.result())
+            if _closes(ahead, in_model, batching, more_to_come=left > 0):
+                batch = [ahead.popleft() for _ in range(min(batching.batch_size, len(ahead)))]
+                in_model.append(_InModel(batch, model.submit(classify, batch)))
                 continue
-            if _closes(decoding, len(in_model), batching, more_to_come=left > 0):
-                batch = [decoding.popleft() for _ in range(min(batching.batch_size, len(decoding)))]
-                in_model.append(([item.record for item in batch], model.submit(classify, batch)))
+            if in_model and in_model[0].answers.done():
+                done = _done(in_model.popleft())
+                if done.records:
+                    yield done
                 continue
             if stream.stopped():
                 left = 0
-                for item in decoding:
+                for item in ahead:
                     item.decoded.cancel()
-                decoding.clear()
+                ahead.clear()
             if left == 0:
-                if not in_model and not decoding:
+                if not in_model:
                     return
-                wait([future for _, future in in_model], timeout=BUSY_POLL_MS / 1000)
+                wait([in_model[0].answers], timeout=POLL_MS / 1000)
                 continue
-            room = _room(decoding, batching)
-            if room == 0:
+            room = _room(ahead, in_model, batching)
+            records: list[Any] = []
+            if room > 0:
+                busy = bool(in_model or ahead)
+                records = stream.take(min(room, left), BUSY_POLL_MS if busy else POLL_MS)
+            else:
                 stream.keep_alive()
-                wait([future for _, future in in_model], timeout=POLL_MS / 1000)
-                continue
-            busy = bool(in_model or decoding)
-            for record in stream.take(min(room, left), BUSY_POLL_MS if busy else POLL_MS):
+            left += _revoke(stream.revoked(), ahead, in_model)
+            for record in records:
                 future = decoders.submit(decode, record, classifier.input_size)
-                decoding.append(_Decoding(record, time.monotonic(), future))
-                left -= 1
+                ahead.append(_UnderWay(record, time.monotonic(), future))
+            left -= len(records)
+            if room <= 0 and in_model:
+                wait([in_model[0].answers], timeout=POLL_MS / 1000)
+
+
+@contextlib.contextmanager
+def _threads(count: int | None, name: str) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose waiting work is dropped at the end; what a thread has begun it finishes."""
+    pool = ThreadPoolExecutor(count, name)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _closes(
-    decoding: deque[_Decoding], in_model: int, batching: Batching, more_to_come: bool
+    ahead: deque[_UnderWay], in_model: deque[_InModel], batching: Batching, more_to_come: bool
 ) -> bool:
     """Whether the next batch goes to the model now."""
-    if not decoding or in_model >= IN_MODEL:
+    if not ahead or len(in_model) >= IN_MODEL:
         return False
-    if len(decoding) >= batching.batch_size:
+    if len(ahead) >= batching.batch_size or _room(ahead, in_model, batching) <= 0:
         return True
-    if in_model:  # the model is busy: others may join meanwhile
+    if not all(batch.answers.done() for batch in in_model):  # others may join meanwhile
         return False
-    waited_ms = (time.monotonic() - decoding[0].arrived) * 1000
+    waited_ms = (time.monotonic() - ahead[0].arrived) * 1000
     return waited_ms >= batching.max_wait_ms or not more_to_come
 
 
-def _room(decoding: deque[_Decoding], batching: Batching) -> int:
+def _done(handed: _InModel) -> Answers:
+    """What the model says about a batch, without what other consumers will answer."""
+    answers = zip(handed.batch, handed.answers.result(), strict=True)
+    kept = [(item.record, answer) for item, answer in answers if not item.revoked]
+    return Answers([record for record, _ in kept], [answer for _, answer in kept])
+
+
+def _room(ahead: deque[_UnderWay], in_model: deque[_InModel], batching: Batching) -> int:
     """How many more records may be fetched now."""
-    if sum(len(item.record.value or b"") for item in decoding) >= AHEAD_BYTES:
+    under_way = itertools.chain(ahead, *(handed.batch for handed in in_model))
+    if sum(len(item.record.value or b"") for item in under_way) >= MOST_BYTES:
         return 0
-    return AHEAD * batching.batch_size - len(decoding)
+    return AHEAD * batching.batch_size - len(ahead)
+
+
+def _revoke(partitions: set[Any], ahead: deque[_UnderWay], in_model: deque[_InModel]) -> int:
+    """Mark what is under way of these partitions as not to be answered; return how many."""
+    marked = 0
+    for item in itertools.chain(ahead, *(handed.batch for handed in in_model)):
+        if not item.revoked and (item.record.topic, item.record.partition) in partitions:
+            item.revoked = True
+            marked += 1
+    return marked

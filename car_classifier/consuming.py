@@ -37,11 +37,14 @@ class PhotoStream(ConsumerRebalanceListener):
         self._stopped = stopped
         self._answers = True  # whether the broker did when it was last asked
         self._last_sign = time.monotonic()
-        self._early: list[Any] = []  # what came with the partitions
+        self._early: list[Any] = []  # what came before it was asked for
+        self._revoked: set[TopicPartition] = set()
         consumer.subscribe([settings.topic], listener=self)
 
     def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
-        """Kafka-python's callback; there is nothing to do, since all that is done is committed."""
+        """Kafka-python's callback: what was read of these and not committed comes again."""
+        self._revoked.update(revoked)
+        self._early = [record for record in self._early if _partition(record) not in self._revoked]
 
     def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         """Kafka-python's callback."""
@@ -62,6 +65,14 @@ class PhotoStream(ConsumerRebalanceListener):
             with contextlib.suppress(KafkaError):  # the next poll deals with it
                 self._consumer.position(partition, timeout_ms=COMMIT_MS)
         return True
+
+    def revoked(self) -> set[TopicPartition]:
+        """Return the partitions that were taken away since the last call.
+
+        Their uncommitted records come again: here, if the partition comes back, or elsewhere.
+        """
+        revoked, self._revoked = self._revoked, set()
+        return revoked
 
     def stopped(self) -> bool:
         """Whether it is time to stop."""
@@ -87,7 +98,8 @@ class PhotoStream(ConsumerRebalanceListener):
         paused = self._consumer.assignment()
         self._consumer.pause(*paused)
         # Partitions that are assigned meanwhile are not paused: theirs is kept for `take`.
-        self._early += self._poll(1, wait_ms=0)
+        polled = self._poll(1, wait_ms=0)  # first: it may revoke, and so change what is early
+        self._early += polled
         self._consumer.resume(*(paused & self._consumer.assignment()))
 
     def commit(self, records: Sequence[Any]) -> None:
@@ -96,10 +108,7 @@ class PhotoStream(ConsumerRebalanceListener):
         While the broker is away this waits and says so. If the partitions have moved to another
         consumer meanwhile, the records stay uncommitted and that one gets them again.
         """
-        offsets = {
-            TopicPartition(record.topic, record.partition): OffsetAndMetadata(record.offset + 1)
-            for record in records
-        }
+        offsets = {_partition(record): OffsetAndMetadata(record.offset + 1) for record in records}
         while True:
             try:
                 self._consumer.commit(offsets, timeout_ms=COMMIT_MS)
@@ -152,6 +161,10 @@ class PhotoStream(ConsumerRebalanceListener):
             self._answers = answers
             what = "answers again" if answers else "does not answer; waiting..."
             _say(f"Kafka at {self._settings.bootstrap_servers} {what}")
+
+
+def _partition(record: Any) -> TopicPartition:
+    return TopicPartition(record.topic, record.partition)
 
 
 def _say(message: str) -> None:

@@ -56,9 +56,9 @@ class KerasRuntime:
     def __init__(self, path: Path) -> None:
         self.path = path
         with native_log_muted():
-            self._model = _load_keras(path)
-        self.input_shape: Shape = getattr(self._model, "input_shape", ())
-        self.output_shape: Shape = getattr(self._model, "output_shape", ())
+            self.model = _load_keras(path)
+        self.input_shape: Shape = getattr(self.model, "input_shape", ())
+        self.output_shape: Shape = getattr(self.model, "output_shape", ())
 
     @functools.cached_property
     def _infer(self) -> Callable[[Images], Any]:
@@ -70,7 +70,7 @@ class KerasRuntime:
 
         signature = tf.TensorSpec((None, *self.input_shape[1:]), tf.uint8)
         graph = tf.function(
-            lambda images: self._model(tf.cast(images, tf.float32), training=False),
+            lambda images: self.model(tf.cast(images, tf.float32), training=False),
             input_signature=[signature],
         ).get_concrete_function()
         if not tf.is_tensor(graph.structured_outputs):
@@ -93,7 +93,7 @@ class LiteRtRuntime:
         self.path = path
         with native_log_muted():
             self._interpreter_class = _litert_interpreter()
-            self._interpreters = {1: self._interpreter(1)}
+            self._interpreters = {size: self._interpreter(size) for size in _LITERT_PORTIONS}
         details = self._interpreters[1].get_input_details()[0]
         self.input_shape: Shape = (None, *details["shape"].tolist()[1:])
         self._dtype = details["dtype"]
@@ -110,7 +110,8 @@ class LiteRtRuntime:
             interpreter.resize_tensor_input(photo["index"], shape)
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise ModelError(f"{self.path}: expected a LiteRT model: {error}") from error
+            reason = " ".join(str(error).split())
+            raise ModelError(f"{self.path}: expected a LiteRT model: {reason}") from error
         return interpreter
 
     def predict(self, images: Images) -> Probabilities:
@@ -124,8 +125,6 @@ class LiteRtRuntime:
         return np.concatenate(outputs)
 
     def _run(self, images: Images) -> Probabilities:
-        if len(images) not in self._interpreters:
-            self._interpreters[len(images)] = self._interpreter(len(images))
         interpreter = self._interpreters[len(images)]
         interpreter.set_tensor(
             interpreter.get_input_details()[0]["index"], images.astype(self._dtype)
@@ -143,16 +142,13 @@ class OpenVinoRuntime:
     name = "openvino"
 
     def __init__(self, path: Path) -> None:
-        try:
-            import openvino
-        except ImportError:
-            raise SettingsError(
-                "the runtime openvino is not installed: pip install -r requirements/accelerator.txt"
-            ) from None
+        import openvino
+
         self.path = path
         core = openvino.Core()
         try:
-            model = core.read_model(path)
+            with native_log_muted():  # its readers of other formats complain, too
+                model = core.read_model(path)
             (photo,) = model.inputs
             self.input_shape: Shape = (None, *photo.shape[1:])
             model.reshape([-1, *photo.shape[1:]])
@@ -165,7 +161,11 @@ class OpenVinoRuntime:
             reason = str(error).strip().splitlines()[-1]
             raise ModelError(f"{path}: expected a LiteRT model: {reason}") from error
         self._dtype = photo.element_type.to_dtype()
-        self.output_shape: Shape = (None, *(d for d in model.outputs[0].partial_shape[1:]))
+        sides = list(model.outputs[0].partial_shape)[1:]
+        self.output_shape: Shape = (
+            None,
+            *(side.get_length() if side.is_static else None for side in sides),
+        )
         self._compiled = compiled
 
     def predict(self, images: Images) -> Probabilities:
@@ -191,6 +191,8 @@ def load_runtime(name: str, model: Path) -> Runtime:
         SettingsError: the runtime's package is not installed; says what to install.
         ModelError: the file it needs is not there, damaged, or not safe to load.
     """
+    if name not in ("auto", *RUNTIMES):
+        raise SettingsError(f"runtime: expected auto, {', '.join(RUNTIMES)}, got {name!r}")
     if name != "auto":
         return _load(name, model)
     obstacles: list[str] = []
@@ -213,8 +215,15 @@ def _load(name: str, model: Path) -> Runtime:
     path = _file_for(name, model)
     if not path.is_file():
         how = "python -m training.export makes it" if path != model else "--model"
-        raise ModelError(f"no model at {path}: expected a {path.suffix} file ({how})")
-    runtime: Runtime = RUNTIMES[name](path)
+        kind = ".keras" if name == "keras" else ".tflite"
+        raise ModelError(f"no model at {path}: expected a {kind} file ({how})")
+    try:
+        runtime: Runtime = RUNTIMES[name](path)
+    except ImportError as error:
+        raise SettingsError(
+            f"the runtime {name} is not installed ({error}): "
+            "pip install -r requirements/accelerator.txt"
+        ) from error
     return runtime
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -39,3 +39,16 @@ def message(**changes: Any) -> bytes:
         **changes,
     }
     return json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
+
+
+class Record(NamedTuple):
+    """What of kafka-python's ``ConsumerRecord`` the project uses."""
+
+    topic: str
+    partition: int
+    offset: int
+    value: bytes | None
+
+
+def records(*offsets: int, partition: int = 0, value: bytes | None = None) -> list[Record]:
+    return [Record("photos", partition, offset, value or message()) for offset in offsets]

@@ -1,17 +1,14 @@
-"""From records to answers, and the promise: committed is only what is out.
+"""Records come off the topic, and what is out is committed.
 
 A fake client stands in for what a broker cannot be made to do on demand.
 """
 
 from __future__ import annotations
 
-import base64
-import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import pytest
 from kafka import OffsetAndMetadata, TopicPartition
 from kafka.errors import (
@@ -21,45 +18,21 @@ from kafka.errors import (
     RebalanceInProgressError,
     TopicAuthorizationFailedError,
 )
-from numpy.typing import NDArray
 
 from car_classifier import consuming
 from car_classifier.broker import BrokerSettings
-from car_classifier.class_map import CarClass
-from car_classifier.consuming import PhotoStream, Rejection, classify
-from car_classifier.errors import BrokerError, Reason
-from car_classifier.predictions import Prediction
-from tests.photos import encoded, message, picture
-
-
-class Record(NamedTuple):
-    topic: str
-    partition: int
-    offset: int
-    value: bytes | None
-
-
-class StandIn:
-    """A model that takes every photo for the first class, and notes the batches it was given."""
-
-    input_size = (24, 16)
-
-    def __init__(self) -> None:
-        self.classes = [CarClass("BMW", "M3 Coupe", 2012), CarClass("Audi")]
-        self.batches: list[tuple[int, ...]] = []
-
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        assert images.dtype == np.uint8
-        self.batches.append(images.shape)
-        return np.tile(np.array([0.75, 0.25], np.float32), (len(images), 1))
+from car_classifier.consuming import PhotoStream
+from car_classifier.errors import BrokerError
+from tests.photos import Record, records
 
 
 class FakeConsumer:
     """Answers polls and commits with what it was given, in that order; then nothing and success."""
 
     def __init__(self, polls: tuple[Any, ...] = (), commits: tuple[Any, ...] = ()) -> None:
-        self._polls, self._commits = deque(polls), deque(commits)
+        self.polls, self._commits = deque(polls), deque(commits)
         self.assigned: set[TopicPartition] = set()
+        self.paused: set[TopicPartition] = set()
         self.committed: list[dict[TopicPartition, OffsetAndMetadata]] = []
         self.asked: list[int] = []
         self.probes: deque[KafkaError | None] = deque()
@@ -80,10 +53,20 @@ class FakeConsumer:
         self.positions.append(partition)
         return 0
 
+    def pause(self, *partitions: TopicPartition) -> None:
+        assert self.assigned.issuperset(partitions)
+        self.paused.update(partitions)
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        assert self.assigned.issuperset(partitions)
+        self.paused.difference_update(partitions)
+
     def poll(self, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Record]]:
-        assert timeout_ms
+        assert timeout_ms >= 0
         self.asked.append(max_records)
-        answer = self._polls.popleft() if self._polls else []
+        answer = self.polls.popleft() if self.polls else []
+        if callable(answer):  # what happens in a poll
+            answer = answer()
         if isinstance(answer, KafkaError):
             raise answer
         if answer == "assigned":
@@ -91,7 +74,9 @@ class FakeConsumer:
             return {}
         polled: dict[TopicPartition, list[Record]] = {}
         for record in answer:
-            polled.setdefault(TopicPartition(record.topic, record.partition), []).append(record)
+            partition = TopicPartition(record.topic, record.partition)
+            assert partition not in self.paused
+            polled.setdefault(partition, []).append(record)
         return polled
 
     def commit(self, offsets: dict[TopicPartition, OffsetAndMetadata], timeout_ms: int) -> None:
@@ -125,109 +110,14 @@ def after(polls: int, consumer: FakeConsumer) -> Callable[[], bool]:
     return lambda: len(consumer.asked) >= polls
 
 
-def records(*offsets: int, partition: int = 0, value: bytes | None = None) -> list[Record]:
-    return [Record("photos", partition, offset, value or message()) for offset in offsets]
+def test_no_more_is_taken_than_asked_for() -> None:
+    consumer = FakeConsumer(polls=(records(0, 1, 2), []))
+    stream = stream_of(consumer)
 
+    assert stream.take(3, wait_ms=1) == records(0, 1, 2)
+    assert stream.take(2, wait_ms=1) == []
 
-def answers(*values: bytes | None, **options: Any) -> list[Prediction | Rejection]:
-    batch = [Record("photos", 1, offset, value) for offset, value in enumerate(values)]
-    classifier: Any = options.pop("classifier", StandIn())
-    return classify(batch, classifier, **{"top_k": 3, "min_confidence": 0.0, **options})
-
-
-def test_a_photo_becomes_a_prediction() -> None:
-    started = time.time()
-    (answer,) = answers(message(timestamp=started - 2))
-
-    assert isinstance(answer, Prediction)
-    assert answer.as_line() == ("cam01 coche.jpg -> Make: BMW, Model: M3 Coupe, Confidence: 75.00%")
-    assert str(answer.source) == "photos[1]@0"
-    assert answer.latency_ms == pytest.approx(2000, abs=500)
-    assert len(answer.top_k) == 2  # there are no more classes
-
-
-def test_only_as_many_guesses_are_kept_as_asked_for() -> None:
-    (answer,) = answers(message(), top_k=1)
-
-    assert isinstance(answer, Prediction)
-    assert [car.make for car, _ in answer.top_k] == ["BMW"]
-
-
-@pytest.mark.parametrize(("least", "certain"), [(0.0, True), (0.75, True), (0.751, False)])
-def test_below_the_least_confidence_an_answer_is_not_certain(least: float, certain: bool) -> None:
-    (answer,) = answers(message(), min_confidence=least)
-
-    assert isinstance(answer, Prediction)
-    assert answer.certain is certain
-
-
-def test_good_and_bad_messages_are_answered_in_their_order_and_together() -> None:
-    classifier = StandIn()
-    cut = encoded(picture(), "JPEG")[:500]
-
-    given = answers(
-        message(image_name="a.jpg"),
-        b"not json",
-        message(image_name="b.jpg"),
-        None,
-        message(image_data=None),
-        message(image_data="aGVsbG8="),
-        message(image_data=base64.b64encode(cut).decode()),
-        message(image_name="c.jpg"),
-        classifier=classifier,
-    )
-
-    shown = [
-        answer.error.reason if isinstance(answer, Rejection) else answer.photo.image_name
-        for answer in given
-    ]
-    assert shown == [
-        "a.jpg",
-        Reason.NOT_JSON,
-        "b.jpg",
-        Reason.NOT_JSON,
-        Reason.MISSING_FIELD,
-        Reason.NOT_AN_IMAGE,
-        Reason.DAMAGED_IMAGE,
-        "c.jpg",
-    ]
-    assert classifier.batches == [(3, 16, 24, 3)]
-
-
-def test_a_batch_of_nothing_but_bad_messages_never_meets_the_model() -> None:
-    classifier = StandIn()
-
-    assert len(answers(b"", b"[]", classifier=classifier)) == 2
-    assert classifier.batches == []
-
-
-def test_a_rejection_says_where_the_message_lies_and_why() -> None:
-    _, answer = answers(message(), message(camera_id=["\n"]))
-
-    assert str(answer) == (
-        "Rejected photos[1]@1: bad_field: expected text in 'camera_id', got a list"
-    )
-
-
-def test_batches_are_no_larger_than_asked_for_and_end_in_time() -> None:
-    consumer = FakeConsumer(polls=(records(0, 1, 2), [], records(3, 4, 5), records(6)))
-
-    batches = list(stream_of(consumer).batches(batch_size=3, max_messages=7))
-
-    assert [[record.offset for record in batch] for batch in batches] == [
-        [0, 1, 2],
-        [3, 4, 5],
-        [6],
-    ]
-    assert consumer.asked == [3, 3, 3, 1]  # never fetched: what would have to come again
-
-
-def test_a_stop_signal_ends_between_batches() -> None:
-    consumer = FakeConsumer(polls=(records(0), records(1), records(2)))
-
-    batches = list(stream_of(consumer, stopped=after(2, consumer)).batches(batch_size=9))
-
-    assert len(batches) == 2
+    assert consumer.asked == [3, 2]
 
 
 def test_what_comes_with_the_partitions_is_not_lost() -> None:
@@ -246,7 +136,7 @@ def test_what_comes_with_the_partitions_is_not_lost() -> None:
     consumer.poll = poll  # type: ignore[method-assign]
 
     assert stream.wait_for_partitions()
-    first, second = stream.batches(batch_size=4, max_messages=2)
+    first, second = stream.take(4, wait_ms=1), stream.take(4, wait_ms=1)
 
     assert [first[0].offset, second[0].offset] == [0, 1]
 
@@ -282,8 +172,8 @@ def test_a_commit_that_fails_in_a_rebalance_is_skipped(
     consumer = FakeConsumer(polls=(records(0), records(1)), commits=(error,))
     stream = stream_of(consumer)
 
-    for batch in stream.batches(batch_size=1, max_messages=2):
-        stream.commit(batch)
+    for _ in range(2):
+        stream.commit(stream.take(1, wait_ms=1))
 
     assert [max(at.offset for at in offsets.values()) for offsets in consumer.committed] == [2]
     assert capsys.readouterr().err.count("some photos may repeat") == 1
@@ -312,15 +202,16 @@ def test_what_the_broker_forbids_is_an_error_not_an_endless_wait() -> None:
     with pytest.raises(BrokerError, match=r"refuses to commit.*photos"):
         stream_of(FakeConsumer(commits=(forbidden,))).commit(records(0))
     with pytest.raises(BrokerError, match=r"broker:1 refuses.*photos"):
-        next(stream_of(FakeConsumer(polls=(forbidden,))).batches(batch_size=1))
+        stream_of(FakeConsumer(polls=(forbidden,))).take(1, wait_ms=1)
 
 
 def test_a_poll_that_fails_for_now_is_repeated() -> None:
     consumer = FakeConsumer(polls=(KafkaTimeoutError(), records(0)))
 
-    (batch,) = stream_of(consumer).batches(batch_size=1, max_messages=1)
+    stream = stream_of(consumer)
 
-    assert batch[0].offset == 0
+    assert stream.take(1, wait_ms=1) == []
+    assert stream.take(1, wait_ms=1) == records(0)
 
 
 def test_a_broker_that_goes_and_returns_is_reported_once_each(
@@ -330,12 +221,75 @@ def test_a_broker_that_goes_and_returns_is_reported_once_each(
     consumer = FakeConsumer(polls=([], [], [], records(0)))
     consumer.probes = deque([None, KafkaTimeoutError(), KafkaTimeoutError()])
 
-    list(stream_of(consumer).batches(batch_size=1, max_messages=1))
+    stream = stream_of(consumer)
+    while not stream.take(1, wait_ms=1):
+        pass
 
     assert capsys.readouterr().err.splitlines() == [
         "Kafka at broker:1 does not answer; waiting...",
         "Kafka at broker:1 answers again",
     ]
+
+
+def test_while_there_is_no_room_nothing_is_fetched_but_the_group_sees_a_sign_of_life() -> None:
+    consumer = FakeConsumer()
+    consumer.assigned = {TopicPartition("photos", 0), TopicPartition("photos", 1)}
+    paused_in_poll: list[set[TopicPartition]] = []
+    consumer.polls.append(lambda: paused_in_poll.append(set(consumer.paused)) or [])
+
+    stream_of(consumer).keep_alive()
+
+    assert paused_in_poll == [consumer.assigned]
+    assert consumer.paused == set()
+
+
+def test_what_comes_all_the_same_is_taken_first() -> None:
+    # Given partitions that are given out anew while nothing is to be fetched
+    consumer = FakeConsumer()
+    stream = stream_of(consumer)
+    old, new = TopicPartition("photos", 0), TopicPartition("photos", 1)
+    consumer.assigned = {old}
+
+    def rebalance() -> list[Record]:
+        consumer.listener.on_partitions_revoked([old])
+        consumer.assigned = {new}
+        consumer.listener.on_partitions_assigned([new])
+        return records(7, partition=1)
+
+    consumer.polls += [rebalance, records(8, partition=1)]
+
+    # When a record of the new partition comes with them
+    stream.keep_alive()
+
+    # Then it waits for its turn
+    assert stream.take(1, wait_ms=1) == records(7, partition=1)
+    assert stream.take(1, wait_ms=1) == records(8, partition=1)
+
+
+def test_what_came_early_of_a_partition_that_is_taken_away_is_not_kept() -> None:
+    consumer = FakeConsumer()
+    stream = stream_of(consumer)
+    consumer.polls += [
+        lambda: [*records(5), *records(7, partition=1)],
+        lambda: consumer.listener.on_partitions_revoked([TopicPartition("photos", 0)]) or [],
+    ]
+
+    stream.keep_alive()
+    stream.keep_alive()
+
+    assert stream.take(9, wait_ms=1) == records(7, partition=1)
+
+
+def test_partitions_that_were_taken_away_are_told_once() -> None:
+    consumer = FakeConsumer()
+    stream = stream_of(consumer)
+    partitions = [TopicPartition("photos", number) for number in range(2)]
+
+    consumer.listener.on_partitions_revoked(partitions[:1])
+    consumer.listener.on_partitions_lost(partitions[1:])
+
+    assert stream.revoked() == {("photos", 0), ("photos", 1)}
+    assert stream.revoked() == set()
 
 
 def test_a_consumer_without_a_free_partition_says_that_it_waits(
@@ -346,7 +300,6 @@ def test_a_consumer_without_a_free_partition_says_that_it_waits(
 
     consumer.listener.on_partitions_assigned([])
     assert capsys.readouterr().err.startswith("No partition is free: ")
-    consumer.listener.on_partitions_revoked([])
     consumer.listener.on_partitions_assigned([TopicPartition("photos", 0)])
     assert capsys.readouterr().err == ""
 

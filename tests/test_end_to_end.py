@@ -42,8 +42,12 @@ def base64_of(data: bytes) -> str:
 def model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return what points the consumer at a model that starts and answers at once."""
     path, classes = write_colour_model(tmp_path_factory.mktemp("model"))
-    # A graphics card, if there is one, takes seconds to start.
-    return {"MODEL_PATH": str(path), "CLASSES_PATH": str(classes), "CUDA_VISIBLE_DEVICES": "-1"}
+    return {
+        "MODEL_PATH": str(path),
+        "CLASSES_PATH": str(classes),
+        "RUNTIME": "keras",
+        "CUDA_VISIBLE_DEVICES": "-1",  # a graphics card, if there is one, takes seconds to start
+    }
 
 
 @pytest.fixture
@@ -511,6 +515,8 @@ def test_what_cannot_work_is_said_in_one_line(model: dict[str, str], tmp_path: P
     assert complaint(CLASSES_PATH=str(missing)).startswith(f"error: no class map at {missing}")
     assert "a .keras file, which is a zip archive" in complaint(MODEL_PATH=str(other_map))
     assert complaint(CLASSES_PATH=str(other_map)).endswith("they do not belong together")
+    assert "runtime: expected auto, " in complaint(RUNTIME="onnx")
+    assert "python -m training.export makes it" in complaint(RUNTIME="litert")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
