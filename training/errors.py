@@ -63,6 +63,10 @@ class ClassMismatchError(TrainingError):
     """A manifest has classes that the model does not tell apart."""
 
 
+class ExportError(TrainingError):
+    """A model that answers too differently after its export."""
+
+
 def name_some(items: Sequence[str], limit: int = 3) -> str:
     """Return the first `limit` items and how many more there are, for a message."""
     shown = ", ".join(items[:limit])
