@@ -11,7 +11,7 @@ RUN = $(VENV)/bin/python
 PIP = $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test bench lint format clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.* ## ' $(MAKEFILE_LIST) | awk -F ':.* ## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -21,6 +21,11 @@ demo: $(VENV)/demo.installed ## name the cars in data/imagenes_test: broker, con
 
 test: $(VENV)/dev.installed ## run all tests, with coverage; real Kafka too, given Java and Maven
 	$(RUN) -m pytest --cov --cov-report=term
+
+bench: $(VENV)/bench.installed ## measure speed (10 minutes; leave the machine alone): benchmarks/results
+	$(RUN) -m benchmarks.pipeline
+	$(RUN) -m benchmarks.producer
+	$(RUN) -m benchmarks.scaling
 
 lint: $(VENV)/dev.installed ## check style, formatting and types
 	$(RUN) -m ruff check .
@@ -39,6 +44,11 @@ clean: ## remove .venv and what the tools left
 $(VENV)/demo.installed: requirements.txt requirements/demo.txt | $(VENV)/bin/pip
 	@echo "Installing what the demo needs (TensorFlow is large: some minutes the first time)..."
 	@$(PIP) $(patsubst %,-r %,$^)
+	@touch $@
+
+$(VENV)/bench.installed: requirements.txt $(wildcard requirements/*.txt) | $(VENV)/bin/pip
+	@echo "Installing what the benchmarks need (TensorFlow is large: some minutes the first time)..."
+	@$(PIP) -r requirements/bench.txt
 	@touch $@
 
 $(VENV)/dev.installed: requirements.txt $(wildcard requirements/*.txt) | $(VENV)/bin/pip
