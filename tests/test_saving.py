@@ -68,6 +68,15 @@ def test_a_full_disk_leaves_the_old_model_and_the_old_class_map(tmp_path: Path) 
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
+def test_the_int8_file_of_the_model_before_is_not_left_beside_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "cars.keras"
+    path.with_suffix(".tflite").write_bytes(b"of the model before")
+
+    save_classifier(colour_model(), CLASSES, path, path.with_suffix(".classes.json"))
+
+    assert names(tmp_path) == ["cars.classes.json", "cars.keras"]
+
+
 def test_the_class_map_is_not_replaced_before_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,12 +22,16 @@ def save_classifier(
 ) -> None:
     """Save the model at ``path`` (``.keras``) and its class map at ``classes_path`` (JSON).
 
+    An int8 file beside it, made of the model that it replaces, is removed.
+
     Raises:
         OSError: one cannot be written; both are then what they were.
     """
     with replace_file(classes_path) as unfinished:
         unfinished.write_text(class_map_text(classes), encoding="utf-8")
         save_model(model, path)  # the map takes its place only after the model, which is harder
+    # An int8 file of the model that was there before would be taken for one of this.
+    path.with_suffix(".tflite").unlink(missing_ok=True)
 
 
 def save_model(model: keras.Model, path: Path) -> None:
