@@ -6,6 +6,7 @@ import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,6 +16,13 @@ from car_classifier.class_map import CarClass
 from training.files import replace_file
 
 KEPT_MANTISSA_BITS = 10  # of float32's 23, as half precision has; what is zero compresses away
+# Keras 3.12, the last for Python 3.10, refuses them; none of our layers sets them.
+ARGUMENTS_OF_NEWER_KERAS = {
+    "quantization_config",
+    "renorm",
+    "renorm_clipping",
+    "renorm_momentum",
+}
 
 
 def save_classifier(
@@ -55,9 +63,33 @@ def save_model(model: keras.Model, path: Path) -> None:
                 zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as target,
             ):
                 for name in source.namelist():
-                    target.writestr(name, source.read(name))
+                    data = source.read(name)
+                    target.writestr(name, _plain_config(data) if name == "config.json" else data)
         finally:
             plain.unlink(missing_ok=True)
+
+
+def _plain_config(config: bytes) -> bytes:
+    """A model's description without what only newer versions of Keras understand.
+
+    Initializers say how training began; the weights in the file say where it ended. The arguments
+    left out are at the defaults that older versions have without naming them.
+    """
+
+    def plain(value: Any, key: str = "") -> Any:
+        if key.endswith("_initializer"):
+            return {"module": "keras.initializers", "class_name": "Zeros", "config": {}}
+        if isinstance(value, dict):
+            return {
+                name: plain(inner, name)
+                for name, inner in value.items()
+                if name not in ARGUMENTS_OF_NEWER_KERAS
+            }
+        if isinstance(value, list):
+            return [plain(inner) for inner in value]
+        return value
+
+    return json.dumps(plain(json.loads(config))).encode()
 
 
 def round_mantissa(
