@@ -156,7 +156,9 @@ def show(bootstrap_servers: str) -> int:
 
 def main() -> int:
     """Run the demo; return the exit status, 0 if every photo came back with an answer."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every block is left in order
+    # Both leave every block in order; a shell's background job would otherwise ignore Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with broker() as bootstrap_servers:
             return show(bootstrap_servers)

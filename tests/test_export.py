@@ -52,7 +52,7 @@ def test_the_int8_file_answers_like_the_model(
     classes = load_class_map(trained[1].with_suffix(".classes.json"))
     plain = load_classifier(trained[1], classes)
     quantised = load_classifier(out, classes, "litert")
-    images = np.stack([squash(draw_car((220, 30, 30), seed), (32, 32)) for seed in range(11)])
+    images = np.stack([squash(draw_car((220, 30, 30), seed), 32) for seed in range(11)])
     difference = np.abs(plain.predict(images) - quantised.predict(images))
     assert difference.max() < 0.05
     # In steps of 1/256 a confidence would not be calibrated any more.
