@@ -85,3 +85,13 @@ def test_a_share_of_nothing_mixes_nothing() -> None:
         same, unmixed = mix_batch(images, labels, 0.0, np.random.default_rng(seed))
         assert same is images
         assert unmixed is labels
+
+
+def test_some_views_are_coarse() -> None:
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    roughness = [
+        float(np.abs(np.diff(random_view(photo, photo, 48, rng).mean(axis=2), axis=0)).mean())
+        for rng in (np.random.default_rng(seed) for seed in range(150))
+    ]
+    typical = np.median(roughness)
+    assert 5 <= sum(value < 0.6 * typical for value in roughness) <= 75

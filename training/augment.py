@@ -10,13 +10,18 @@ from training.framing import frame_photo, place_car
 
 # What a photo is turned into, and how often. Tight crops keep the details that tell sister models
 # apart; framed ones teach that a car may be small, off centre and partly cut.
-FRAMED_SHARE = 0.25
+FRAMED_SHARE = 0.3
 FRAMED_COVERAGE = (0.30, 0.90)
 FRAMED_MAX_CUT = 0.08
 CROP_AREA = (0.6, 1.0)
 CROP_ASPECT = (3 / 4, 4 / 3)  # relative to the photo's own
 ERASE_SHARE = 0.15
 GREY_SHARE = 0.05
+TINT = 0.08  # largest gain or loss of one colour channel: a camera's white balance
+GAMMA_SHARE = 0.3
+GAMMA = (0.7, 1.5)
+COARSE_SHARE = 0.15  # views with fewer pixels than the model takes, as of a distant car
+COARSE_SIDE = (0.3, 0.8)  # of the model's side
 
 Pixels = NDArray[np.float32]
 
@@ -42,6 +47,10 @@ def random_view(
     if rng.random() < 0.2:
         corner = view.getpixel((0, 0))
         view = view.rotate(rng.uniform(-8, 8), Image.Resampling.BILINEAR, fillcolor=corner)
+    if rng.random() < COARSE_SHARE:
+        side = round(rng.uniform(*COARSE_SIDE) * size)
+        coarse = view.resize((side, side), Image.Resampling.BILINEAR)
+        view = coarse.resize((size, size), Image.Resampling.BILINEAR)
     pixels = jitter_colour(np.asarray(view, np.float32), rng)
     if rng.random() < ERASE_SHARE:
         _erase(pixels, rng)
@@ -66,10 +75,11 @@ def _random_crop(
 
 
 def jitter_colour(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Random brightness, contrast, saturation and hue: a car's paint says nothing of its model.
+    """Random light and colour: neither a car's paint nor the hour says anything of its model.
 
-    ``pixels`` is float32 (H, W, 3) in 0-255; so is the result. The four changes are one 3x3 matrix
-    and an offset, so that each pixel is touched once.
+    ``pixels`` is float32 (H, W, 3) in 0-255; so is the result. Brightness, contrast, saturation,
+    hue and white balance are one 3x3 matrix and an offset, so that each pixel is touched once;
+    gamma, where it is drawn, once more.
     """
     saturation = 0.0 if rng.random() < GREY_SHARE else rng.uniform(0.6, 1.4)
     angle = rng.uniform(-0.3, 0.3) if rng.random() < 0.4 else 0.0  # radians
@@ -79,9 +89,13 @@ def jitter_colour(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     saturate = saturation * np.eye(3) + (1 - saturation) * _LUMA[None, :]
     contrast = rng.uniform(0.75, 1.3)
     brightness = rng.uniform(0.75, 1.3)
-    matrix = (contrast * brightness * (saturate @ hue)).astype(np.float32)
+    tint = np.diag(1 + rng.uniform(-TINT, TINT, 3))
+    matrix = (contrast * brightness * (saturate @ hue @ tint)).astype(np.float32)
     mean = float(pixels.mean()) * brightness
     changed: Pixels = np.clip(pixels @ matrix.T + np.float32((1 - contrast) * mean), 0, 255)
+    if rng.random() < GAMMA_SHARE:
+        gamma = np.exp(rng.uniform(*np.log(GAMMA)))
+        changed = np.float32(255) * (changed / np.float32(255)) ** np.float32(gamma)
     return changed
 
 
