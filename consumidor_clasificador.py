@@ -14,6 +14,7 @@ from car_classifier.class_map import load_class_map
 from car_classifier.classifying import Batching, Rejection, answered_batches
 from car_classifier.console import checked, environment_default, forgiving_output, quiet_kafka_log
 from car_classifier.consuming import PhotoStream
+from car_classifier.delivery import Sink, deliver
 from car_classifier.errors import CarClassifierError
 from car_classifier.model import load_classifier
 from car_classifier.runtimes import RUNTIMES
@@ -86,7 +87,9 @@ def serve(options: argparse.Namespace, stopped: StopSignal) -> int:
     batching = Batching(
         options.batch_size, options.max_wait_ms, options.top_k, options.min_confidence
     )
-    with contextlib.closing(PhotoStream(consumer, settings, stopped)) as stream:
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(contextlib.closing(PhotoStream(consumer, settings, stopped)))
+        sinks: list[Sink] = []  # in the order in which a batch is delivered
         if stream.wait_for_partitions():
             print(f"Consumer listening on topic '{settings.topic}'...", file=notes, flush=True)
         for batch in answered_batches(stream, classifier, batching, options.max_messages):
@@ -96,6 +99,8 @@ def serve(options: argparse.Namespace, stopped: StopSignal) -> int:
                 else:
                     print(answer.as_json() if options.json else answer.as_line())
             sys.stdout.flush()
+            if not deliver(batch, sinks, stream.wait):
+                break
             # Only now: what is not out yet must come again after a crash.
             stream.commit(batch.records)
     return 0

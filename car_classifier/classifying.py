@@ -41,6 +41,8 @@ class Rejection:
 
     source: Source
     error: MessageError
+    received: float  # seconds since 1970, when the message came off Kafka
+    attempts: int = 1  # how often it was tried
 
     def __str__(self) -> str:
         return f"Rejected {self.source}: {printable(str(self.error), 300)}"
@@ -85,17 +87,19 @@ class _Photo(NamedTuple):
 
     source: Source
     photo: CarPhoto
+    received: float  # seconds since 1970
     image: NDArray[np.uint8]  # (height, width, 3)
 
 
 def decode(record: Any, size: tuple[int, int]) -> _Photo | Rejection:
     """Turn one of kafka-python's ``ConsumerRecord``s into an image of (width, height) ``size``."""
     source = Source(record.topic, record.partition, record.offset)
+    received = time.time()
     try:
         photo = CarPhoto.decode(record.value)
-        return _Photo(source, photo, decode_image(photo.image, size))
+        return _Photo(source, photo, received, decode_image(photo.image, size))
     except MessageError as error:
-        return Rejection(source, error)
+        return Rejection(source, error, received)
 
 
 def answer(
@@ -125,8 +129,7 @@ def _prediction(
 ) -> Prediction:
     best = predict_top_k(probabilities, classifier.classes, batching.top_k)
     certain = best[0][1] >= batching.min_confidence
-    latency_ms = (now - item.photo.timestamp) * 1000
-    return Prediction(item.photo, item.source, best, certain, latency_ms)
+    return Prediction(item.photo, item.source, best, certain, item.received, now)
 
 
 @dataclass

@@ -102,6 +102,18 @@ class PhotoStream(ConsumerRebalanceListener):
         self._early += polled
         self._consumer.resume(*(paused & self._consumer.assignment()))
 
+    def wait(self) -> bool:
+        """Stay in the group while an answer waits to be delivered: a sink calls this in its loop.
+
+        Returns:
+            Whether to go on waiting; false when it is time to stop.
+
+        Raises:
+            BrokerError: as `take` does.
+        """
+        self.keep_alive()
+        return not self._stopped()
+
     def commit(self, records: Sequence[Any]) -> None:
         """Note on the broker that these records are done.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,29 @@ from car_classifier.class_map import CarClass
 from car_classifier.errors import ClassMapError, ModelError
 from car_classifier.runtimes import Runtime, load_runtime, native_log_muted, root_cause
 
-__all__ = ["Classifier", "load_classifier"]
+__all__ = ["Classifier", "ModelIdentity", "load_classifier"]
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model answered: what a result is traced back by."""
+
+    file: str  # its name, without a folder
+    sha256: str  # of its content, in hexadecimal
+    runtime: str  # what ran it
+
+    @classmethod
+    def of(cls, runtime: Runtime) -> ModelIdentity:
+        """Read the file that a runtime has loaded.
+
+        Raises:
+            OSError: it is gone.
+        """
+        digest = hashlib.sha256()
+        with open(runtime.path, "rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+        return cls(runtime.path.name, digest.hexdigest(), runtime.name)
 
 
 class Classifier:
@@ -32,6 +57,11 @@ class Classifier:
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class probabilities, float32 (N, classes), of uint8 (N, height, width, 3), RGB 0-255."""
         return self.runtime.predict(images)
+
+    @functools.cached_property
+    def identity(self) -> ModelIdentity:
+        """Which model this is. Read at the first use; raises OSError if the file is gone."""
+        return ModelIdentity.of(self.runtime)
 
 
 def load_classifier(path: Path, classes: list[CarClass], runtime: str = "keras") -> Classifier:

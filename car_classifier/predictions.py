@@ -36,7 +36,13 @@ class Prediction:
     source: Source
     top_k: list[tuple[CarClass, float]]  # best first, confidence 0..1
     certain: bool  # whether the best one reaches the asked-for confidence
-    latency_ms: float  # from the photo's timestamp to the answer
+    received: float  # seconds since 1970, when its message came off Kafka
+    predicted: float  # seconds since 1970, when the model had answered
+
+    @property
+    def latency_ms(self) -> float:
+        """From the photo's timestamp to the answer."""
+        return (self.predicted - self.photo.timestamp) * 1000
 
     def as_line(self) -> str:
         """One line for people, safe to print whatever the camera called itself."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -93,6 +94,14 @@ def test_a_model_that_fulfils_the_contract_is_loaded(colours: Path) -> None:
 
 
 @pytest.mark.parametrize("photos", [1, 2, 7])
+def test_a_model_is_known_by_its_file_and_what_is_in_it(colours: Path) -> None:
+    identity = load_classifier(colours, CLASSES).identity
+
+    assert identity.file == colours.name
+    assert identity.sha256 == hashlib.sha256(colours.read_bytes()).hexdigest()
+    assert identity.runtime == "keras"
+
+
 def test_a_batch_of_any_size_gives_probabilities_in_its_order(colours: Path, photos: int) -> None:
     classifier = load_classifier(colours, CLASSES)
     images = np.zeros((photos, HEIGHT, WIDTH, 3), np.uint8)

@@ -27,7 +27,14 @@ def prediction(
 ) -> Prediction:
     photo = CarPhoto(1700000000.5, camera_id, image_name, b"not shown")
     source = Source("taller_camara_stream", 2, 41)
-    return Prediction(photo, source, top_k or [(M3, 0.97312), (AUDI, 0.02)], certain, 12.345)
+    return Prediction(
+        photo,
+        source,
+        top_k or [(M3, 0.97312), (AUDI, 0.02)],
+        certain,
+        received=photo.timestamp + 0.002,
+        predicted=photo.timestamp + 0.01234,
+    )
 
 
 def test_the_line_is_the_one_that_is_documented() -> None:
