@@ -93,7 +93,6 @@ def test_a_model_that_fulfils_the_contract_is_loaded(colours: Path) -> None:
     assert classifier.classes == CLASSES
 
 
-@pytest.mark.parametrize("photos", [1, 2, 7])
 def test_a_model_is_known_by_its_file_and_what_is_in_it(colours: Path) -> None:
     identity = load_classifier(colours, CLASSES).identity
 
@@ -102,6 +101,7 @@ def test_a_model_is_known_by_its_file_and_what_is_in_it(colours: Path) -> None:
     assert identity.runtime == "keras"
 
 
+@pytest.mark.parametrize("photos", [1, 2, 7])
 def test_a_batch_of_any_size_gives_probabilities_in_its_order(colours: Path, photos: int) -> None:
     classifier = load_classifier(colours, CLASSES)
     images = np.zeros((photos, HEIGHT, WIDTH, 3), np.uint8)
