@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import logging
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-__all__ = ["checked", "environment_default", "forgiving_output", "quiet_kafka_log"]
+from car_classifier.errors import SettingsError
+
+__all__ = ["checked", "environment_default", "forgiving_output", "needs", "quiet_kafka_log"]
 
 Number = TypeVar("Number", int, float)
 Value = TypeVar("Value")
@@ -52,3 +55,21 @@ def forgiving_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def needs(requirements: str) -> Iterator[None]:
+    """Say what to install where an import in this block fails.
+
+    Args:
+        requirements: the file in ``requirements/``, without its ending.
+
+    Raises:
+        SettingsError: a package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"{error.name} is not installed: pip install -r requirements/{requirements}.txt"
+        ) from error
