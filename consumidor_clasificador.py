@@ -6,13 +6,19 @@ import argparse
 import contextlib
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
-from car_classifier.broker import BrokerSettings, connect, make_consumer
+from car_classifier.broker import connect, make_consumer
 from car_classifier.class_map import load_class_map
 from car_classifier.classifying import Batching, Rejection, answered_batches
-from car_classifier.console import checked, environment_default, forgiving_output, quiet_kafka_log
+from car_classifier.console import (
+    add_broker_options,
+    broker_settings,
+    checked,
+    environment_default,
+    forgiving_output,
+    quiet_kafka_log,
+)
 from car_classifier.consuming import PhotoStream
 from car_classifier.delivery import Sink, deliver
 from car_classifier.errors import CarClassifierError
@@ -25,13 +31,10 @@ MODELS = Path(__file__).parent / "models"
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; environment variables are the defaults of their options."""
-    kafka = BrokerSettings.from_environment()
     parser = argparse.ArgumentParser(description=__doc__)
+    add_broker_options(parser)
     add = parser.add_argument
     # fmt: off
-    add("--bootstrap-servers", default=kafka.bootstrap_servers, metavar="HOST:PORT[,...]",
-        help="Kafka brokers [KAFKA_BOOTSTRAP_SERVERS; %(default)s]")
-    add("--topic", default=kafka.topic, help="topic to read [KAFKA_TOPIC; %(default)s]")
     add("--group-id", default=environment_default("KAFKA_GROUP_ID", "clasificador-coches"),
         metavar="NAME", help="consumer group; its members share the work "
         "[KAFKA_GROUP_ID; %(default)s]")
@@ -67,11 +70,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def serve(options: argparse.Namespace, stopped: StopSignal) -> int:
     """Classify photos until the end or a signal; return the exit status."""
-    settings = replace(
-        BrokerSettings.from_environment(),
-        bootstrap_servers=options.bootstrap_servers,
-        topic=options.topic,
-    )
+    settings = broker_settings(options)
     notes = sys.stderr if options.json else sys.stdout
     print("Loading model and class names...", file=notes, flush=True)
     classifier = load_classifier(options.model, load_class_map(options.classes), options.runtime)

@@ -6,12 +6,18 @@ import argparse
 import os
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
-from car_classifier.broker import BrokerSettings, connect, make_producer
+from car_classifier.broker import connect, make_producer
 from car_classifier.camera import PhotoFolder, read_photo
-from car_classifier.console import checked, environment_default, forgiving_output, quiet_kafka_log
+from car_classifier.console import (
+    add_broker_options,
+    broker_settings,
+    checked,
+    environment_default,
+    forgiving_output,
+    quiet_kafka_log,
+)
 from car_classifier.errors import CarClassifierError, PhotoFileError
 from car_classifier.messages import CarPhoto
 from car_classifier.publishing import PhotoPublisher
@@ -22,13 +28,10 @@ PHOTOS = Path(__file__).parent / "data" / "imagenes_test"
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; environment variables are the defaults of their options."""
-    kafka = BrokerSettings.from_environment()
     parser = argparse.ArgumentParser(description=__doc__)
+    add_broker_options(parser)
     add = parser.add_argument
     # fmt: off
-    add("--bootstrap-servers", default=kafka.bootstrap_servers, metavar="HOST:PORT[,...]",
-        help="Kafka brokers [KAFKA_BOOTSTRAP_SERVERS; %(default)s]")
-    add("--topic", default=kafka.topic, help="topic to send to [KAFKA_TOPIC; %(default)s]")
     add("--images", type=Path, default=environment_default("CAMERA_IMAGES", PHOTOS),
         metavar="FOLDER", help="folder of photos [CAMERA_IMAGES; data/imagenes_test]")
     add("--camera-id", default=environment_default("CAMERA_ID", "cam01"), metavar="NAME",
@@ -48,11 +51,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def send_photos(options: argparse.Namespace, stopped: StopSignal) -> int:
     """Send photos until the end or a signal; return the exit status."""
-    settings = replace(
-        BrokerSettings.from_environment(),
-        bootstrap_servers=options.bootstrap_servers,
-        topic=options.topic,
-    )
+    settings = broker_settings(options)
     folder = PhotoFolder(options.images, options.shuffle)
     producer = connect(lambda: make_producer(settings), settings, stopped)
     if producer is None:

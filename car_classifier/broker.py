@@ -7,13 +7,14 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaError
 
 from car_classifier.errors import SettingsError
+from car_classifier.security import Security
 
 __all__ = ["TOPIC", "BrokerSettings", "connect", "make_consumer", "make_producer"]
 
@@ -33,12 +34,13 @@ Client = TypeVar("Client")
 
 @dataclass(frozen=True)
 class BrokerSettings:
-    """Where the broker is and what the topic is called."""
+    """Where the broker is, what the topic is called and how to log in."""
 
     bootstrap_servers: str = "localhost:9092"
     topic: str = TOPIC
     # Without a sign of life for so long a consumer's partitions go to others.
     session_timeout_ms: int = 45_000
+    security: Security = field(default_factory=Security)
 
     def __post_init__(self) -> None:
         """Refuse what the client library would stumble over later, and without a hint.
@@ -58,7 +60,9 @@ class BrokerSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> BrokerSettings:
-        """Read ``KAFKA_BOOTSTRAP_SERVERS``, ``KAFKA_TOPIC`` and ``KAFKA_SESSION_TIMEOUT_MS``.
+        """Read ``KAFKA_BOOTSTRAP_SERVERS``, ``KAFKA_TOPIC``, ``KAFKA_SESSION_TIMEOUT_MS``.
+
+        And what `Security` reads.
 
         Raises:
             SettingsError: a value cannot be what it should.
@@ -72,7 +76,16 @@ class BrokerSettings:
             environment.get("KAFKA_BOOTSTRAP_SERVERS") or cls.bootstrap_servers,
             environment.get("KAFKA_TOPIC") or cls.topic,
             int(timeout),
+            Security.from_environment(environment),
         )
+
+    def client_options(self) -> dict[str, Any]:
+        """What every client of kafka-python needs to reach this broker: also an admin client."""
+        return {
+            "bootstrap_servers": _addresses(self),
+            "bootstrap_timeout_ms": int(CONNECT_SECONDS * 1000),
+            **self.security.client_options(),
+        }
 
 
 def connect(
@@ -120,8 +133,7 @@ def make_producer(settings: BrokerSettings, **overrides: Any) -> KafkaProducer:
         KafkaError: no broker answers.
     """
     return KafkaProducer(
-        bootstrap_servers=_addresses(settings),
-        bootstrap_timeout_ms=int(CONNECT_SECONDS * 1000),
+        **settings.client_options(),
         max_request_size=MAX_MESSAGE_BYTES,
         delivery_timeout_ms=2**31 - 1,
         max_block_ms=int(SEND_BLOCK_SECONDS * 1000),
@@ -139,8 +151,7 @@ def make_consumer(
         KafkaError: no broker answers.
     """
     return KafkaConsumer(
-        bootstrap_servers=_addresses(settings),
-        bootstrap_timeout_ms=int(CONNECT_SECONDS * 1000),
+        **settings.client_options(),
         group_id=group_id,
         enable_auto_commit=False,
         auto_offset_reset="earliest" if from_beginning else "latest",

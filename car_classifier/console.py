@@ -10,11 +10,21 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TypeVar
 
+from car_classifier.broker import BrokerSettings
 from car_classifier.errors import SettingsError
 
-__all__ = ["checked", "environment_default", "forgiving_output", "needs", "quiet_kafka_log"]
+__all__ = [
+    "add_broker_options",
+    "broker_settings",
+    "checked",
+    "environment_default",
+    "forgiving_output",
+    "needs",
+    "quiet_kafka_log",
+]
 
 Number = TypeVar("Number", int, float)
 Value = TypeVar("Value")
@@ -26,6 +36,44 @@ def environment_default(name: str, default: Value) -> str | Value:
     ``argparse`` converts and checks a default that is text as if it had been typed.
     """
     return os.environ.get(name) or default
+
+
+def add_broker_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where the photos go and come from.
+
+    How to log in there is read from the environment alone: others can see a command line.
+
+    Raises:
+        SettingsError: a variable in the environment cannot be what it should.
+    """
+    default = BrokerSettings.from_environment()
+    parser.set_defaults(environment_settings=default)
+    parser.add_argument(
+        "--bootstrap-servers",
+        default=default.bootstrap_servers,
+        metavar="HOST:PORT[,...]",
+        help="Kafka brokers [KAFKA_BOOTSTRAP_SERVERS; %(default)s]",
+    )
+    parser.add_argument(
+        "--topic", default=default.topic, help="topic of the photos [KAFKA_TOPIC; %(default)s]"
+    )
+
+
+def broker_settings(options: argparse.Namespace) -> BrokerSettings:
+    """The settings of the environment, with what was typed instead.
+
+    Raises:
+        SettingsError: what was typed cannot be.
+    """
+    settings: BrokerSettings = options.environment_settings
+    if settings.security.shows_password:
+        print(
+            "warning: KAFKA_SASL_MECHANISM PLAIN over SASL_PLAINTEXT: the password can be read on "
+            "the network; SASL_SSL hides it",
+            file=sys.stderr,
+            flush=True,
+        )
+    return replace(settings, bootstrap_servers=options.bootstrap_servers, topic=options.topic)
 
 
 def checked(
