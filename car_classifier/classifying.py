@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from car_classifier.errors import MessageError
-from car_classifier.images import decode_image
+from car_classifier.images import decode_photo
 from car_classifier.messages import CarPhoto
 from car_classifier.model import Classifier
 from car_classifier.predictions import Prediction, Source, predict_top_k, printable
@@ -56,6 +56,7 @@ class Batching:
     max_wait_ms: float = 10.0  # for others, before a smaller batch goes
     top_k: int = 3  # classes that each prediction carries
     min_confidence: float = 0.0  # 0..1; below it a prediction is not certain
+    thumbnails: bool = False  # whether predictions carry a small JPEG of their photo
 
 
 @dataclass(frozen=True)
@@ -89,15 +90,17 @@ class _Photo(NamedTuple):
     photo: CarPhoto
     received: float  # seconds since 1970
     image: NDArray[np.uint8]  # (height, width, 3)
+    thumbnail: bytes | None = None
 
 
-def decode(record: Any, size: tuple[int, int]) -> _Photo | Rejection:
+def decode(record: Any, size: tuple[int, int], with_thumbnail: bool = False) -> _Photo | Rejection:
     """Turn one of kafka-python's ``ConsumerRecord``s into an image of (width, height) ``size``."""
     source = Source(record.topic, record.partition, record.offset)
     received = time.time()
     try:
         photo = CarPhoto.decode(record.value)
-        return _Photo(source, photo, received, decode_image(photo.image, size))
+        image, thumbnail = decode_photo(photo.image, size, with_thumbnail=with_thumbnail)
+        return _Photo(source, photo, received, image, thumbnail)
     except MessageError as error:
         return Rejection(source, error, received)
 
@@ -129,7 +132,7 @@ def _prediction(
 ) -> Prediction:
     best = predict_top_k(probabilities, classifier.classes, batching.top_k)
     certain = best[0][1] >= batching.min_confidence
-    return Prediction(item.photo, item.source, best, certain, item.received, now)
+    return Prediction(item.photo, item.source, best, certain, item.received, now, item.thumbnail)
 
 
 @dataclass
@@ -201,7 +204,7 @@ def answered_batches(
                 stream.keep_alive()
             left += _revoke(stream.revoked(), ahead, in_model)
             for record in records:
-                future = decoders.submit(decode, record, classifier.input_size)
+                future = decoders.submit(decode, record, classifier.input_size, batching.thumbnails)
                 ahead.append(_UnderWay(record, time.monotonic(), future))
             left -= len(records)
             if room <= 0 and in_model:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from car_classifier.errors import MessageError, Reason
+from car_classifier.thumbnails import thumbnail
 
-__all__ = ["decode_image", "to_rgb"]
+__all__ = ["decode_image", "decode_photo", "to_rgb"]
 
 # What cameras and people send. Pillow reads some forty more, each a parser open to strangers.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
@@ -26,14 +27,23 @@ _BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
 
 
 def decode_image(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Do what `decode_photo` does, without a thumbnail."""
+    return decode_photo(data, size, with_thumbnail=False)[0]
+
+
+def decode_photo(
+    data: bytes, size: tuple[int, int], *, with_thumbnail: bool
+) -> tuple[NDArray[np.uint8], bytes | None]:
     """Decode a whole image file and squash it to the model's size.
 
     Args:
         data: the file's bytes; of an animation, the first frame counts.
         size: (width, height) in pixels.
+        with_thumbnail: whether to make one on the way.
 
     Returns:
-        RGB 0-255, uint8 (height, width, 3), turned upright as its EXIF data asks for.
+        RGB 0-255, uint8 (height, width, 3), turned upright as its EXIF data asks for; and the
+        thumbnail, a JPEG, if asked for.
 
     Raises:
         MessageError: no image of a known kind, damaged or cut short, or too many pixels.
@@ -49,7 +59,9 @@ def decode_image(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
                     )
                 image.draft("RGB", (size[0] * DRAFT_MARGIN, size[1] * DRAFT_MARGIN))
                 upright = ImageOps.exif_transpose(image)
-                small = to_rgb(upright).resize(size, Image.Resampling.BILINEAR)
+                rgb = to_rgb(upright)
+                small = rgb.resize(size, Image.Resampling.BILINEAR)
+                thumb = thumbnail(rgb) if with_thumbnail else None
     except MessageError:
         raise
     except UnidentifiedImageError:
@@ -68,7 +80,7 @@ def decode_image(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
         raise MessageError(
             Reason.DAMAGED_IMAGE, f"expected a whole image: {type(error).__name__}: {error}"
         ) from error
-    return np.asarray(small)
+    return np.asarray(small), thumb
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -38,6 +38,7 @@ class Prediction:
     certain: bool  # whether the best one reaches the asked-for confidence
     received: float  # seconds since 1970, when its message came off Kafka
     predicted: float  # seconds since 1970, when the model had answered
+    thumbnail: bytes | None = None  # a small JPEG of the photo, if asked for
 
     @property
     def latency_ms(self) -> float:

@@ -229,7 +229,7 @@ def test_answers_come_in_the_order_of_the_records_whichever_is_decoded_first(
     # Given photos of which every second one is decoded before the one that it follows
     later = {offset: threading.Event() for offset in range(1, 12, 2)}
 
-    def decode_backwards(record: Record, size: tuple[int, int]) -> Any:
+    def decode_backwards(record: Record, size: tuple[int, int], *_: bool) -> Any:
         if record.offset % 2 == 0:
             wait_for(later[record.offset + 1])
         decoded = decode(record, size)
@@ -304,7 +304,7 @@ def test_while_a_batch_is_in_the_model_the_next_is_decoded(
 ) -> None:
     decoded = {offset: threading.Event() for offset in range(8)}
 
-    def noted(record: Record, size: tuple[int, int]) -> Any:
+    def noted(record: Record, size: tuple[int, int], *_: bool) -> Any:
         result = decode(record, size)
         decoded[record.offset].set()
         return result
@@ -449,7 +449,7 @@ def test_whoever_stops_asking_leaves_no_work_behind(monkeypatch: pytest.MonkeyPa
             stuck.set()
             super().shutdown(wait=wait)
 
-    def slow(record: Record, size: tuple[int, int]) -> Any:
+    def slow(record: Record, size: tuple[int, int], *_: bool) -> Any:
         begun.append(record.offset)
         if record.offset >= 4:
             wait_for(stuck)
