@@ -158,7 +158,7 @@ def answered_batches(
     batching: Batching,
     max_messages: int | None = None,
     *,
-    decode: Callable[[Any, tuple[int, int]], _Photo | Rejection] = decode,
+    decode: Callable[[Any, tuple[int, int], bool], _Photo | Rejection] = decode,
 ) -> Generator[Answers, None, None]:
     """Yield batches in the order in which their records came, until it is time to stop.
 
