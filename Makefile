@@ -41,7 +41,7 @@ clean: ## remove .venv and what the tools left
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps are newer than the lists they stand for, so a second run installs nothing.
-$(VENV)/demo.installed: requirements.txt requirements/demo.txt | $(VENV)/bin/pip
+$(VENV)/demo.installed: requirements.txt requirements/demo.txt requirements/database.txt | $(VENV)/bin/pip
 	@echo "Installing what the demo needs (TensorFlow is large: some minutes the first time)..."
 	@$(PIP) $(patsubst %,-r %,$^)
 	@touch $@

@@ -6,30 +6,30 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from car_classifier.broker import connect, make_consumer
 from car_classifier.class_map import load_class_map
-from car_classifier.classifying import Batching, Rejection, answered_batches, decode
+from car_classifier.classifying import Batching, Rejection, answered_batches
 from car_classifier.console import (
     add_broker_options,
     broker_settings,
     checked,
     environment_default,
     forgiving_output,
+    needs,
     quiet_kafka_log,
 )
 from car_classifier.consuming import PhotoStream
 from car_classifier.delivery import Sink, deliver
 from car_classifier.errors import CarClassifierError, SettingsError
-from car_classifier.model import load_classifier
+from car_classifier.model import Classifier, load_classifier
 from car_classifier.runtimes import RUNTIMES
 from car_classifier.shutdown import StopSignal
 
 if TYPE_CHECKING:
-    from car_classifier.monitoring import Monitor
+    from car_classifier.database import DatabaseSink
 
 MODELS = Path(__file__).parent / "models"
 
@@ -67,43 +67,39 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         help="a new group starts with the oldest message (the default)")
     start.add_argument("--from-latest", action="store_false", dest="from_beginning",
         help="a new group starts with the next message")
-    add("--metrics-port", type=checked(int, minimum=1, maximum=65535), metavar="PORT",
-        default=environment_default("METRICS_PORT", None),
-        help="serve /metrics for Prometheus, /healthz and /readyz [METRICS_PORT; off]")
-    add("--metrics-host", default=environment_default("METRICS_HOST", "127.0.0.1"),
-        metavar="ADDRESS", help="where to: 0.0.0.0 lets other machines read, too "
-        "[METRICS_HOST; %(default)s]")
+    add("--database", default=environment_default("DATABASE_URL", None), metavar="URL",
+        help="keep results: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME "
+        "[DATABASE_URL; off]")
+    add("--keep-days", type=checked(int, minimum=1), metavar="N",
+        default=environment_default("KEEP_DAYS", None),
+        help="delete results that are older [KEEP_DAYS; never]")
     add("--max-messages", type=checked(int, minimum=1), metavar="N", help="end after N messages")
     add("--json", action="store_true", help="one JSON object a line on stdout, the rest on stderr")
     # fmt: on
     return parser.parse_args(arguments)
 
 
-def open_monitor(options: argparse.Namespace) -> Monitor | None:
-    """Start to serve metrics, if they are asked for; only then is their package needed."""
-    if options.metrics_port is None:
+def open_database(options: argparse.Namespace, classifier: Classifier) -> DatabaseSink | None:
+    """Return where results are kept, if they are; only then are its packages needed."""
+    if options.database is None:
+        if options.keep_days is not None:
+            raise SettingsError("--keep-days: expected --database, too: nothing is kept without it")
         return None
-    try:
-        from car_classifier.monitoring import Monitor
-    except ModuleNotFoundError as error:
-        raise SettingsError(
-            f"--metrics-port: {error}: pip install -r requirements/metrics.txt"
-        ) from error
-    return Monitor(options.metrics_host, options.metrics_port)
+    with needs("database"):
+        from car_classifier.database import DatabaseSink
+    return DatabaseSink(options.database, classifier.identity, options.keep_days)
 
 
-def serve(options: argparse.Namespace, stopped: Callable[[], bool]) -> int:
+def serve(options: argparse.Namespace, stopped: StopSignal) -> int:
     """Classify photos until the end or a signal; return the exit status."""
     settings = broker_settings(options)
     notes = sys.stderr if options.json else sys.stdout
-    monitor = open_monitor(options)
-    if monitor:
-        stopped = monitor.heard_in(stopped)
     print("Loading model and class names...", file=notes, flush=True)
     classifier = load_classifier(options.model, load_class_map(options.classes), options.runtime)
-    if monitor:
-        classifier = monitor.model_loaded(classifier)
     print("Model and classes loaded successfully!", file=notes, flush=True)
+    database = open_database(options, classifier)
+    if database and not database.connect(stopped):
+        return 0
 
     consumer = connect(
         lambda: make_consumer(settings, options.group_id, options.from_beginning),
@@ -113,23 +109,20 @@ def serve(options: argparse.Namespace, stopped: Callable[[], bool]) -> int:
     if consumer is None:
         return 0
     batching = Batching(
-        options.batch_size, options.max_wait_ms, options.top_k, options.min_confidence
+        options.batch_size,
+        options.max_wait_ms,
+        options.top_k,
+        options.min_confidence,
+        thumbnails=database is not None,
     )
     with contextlib.ExitStack() as stack:
-        stream = PhotoStream(consumer, settings, stopped, measure_lag=monitor is not None)
-        stack.enter_context(contextlib.closing(stream))
+        stream = stack.enter_context(contextlib.closing(PhotoStream(consumer, settings, stopped)))
         sinks: list[Sink] = []  # in the order in which a batch is delivered
-        reader = decode
-        if monitor:
-            stack.enter_context(monitor)
-            monitor.watch(stream)
-            sinks.append(monitor.metrics)  # the last: it counts what all others have
-            reader = monitor.metrics.timed(decode)
+        if database:
+            sinks.append(stack.enter_context(contextlib.closing(database)))
         if stream.wait_for_partitions():
             print(f"Consumer listening on topic '{settings.topic}'...", file=notes, flush=True)
-        for batch in answered_batches(
-            stream, classifier, batching, options.max_messages, decode=reader
-        ):
+        for batch in answered_batches(stream, classifier, batching, options.max_messages):
             for answer in batch.answers:
                 if isinstance(answer, Rejection):
                     print(answer, file=sys.stderr, flush=True)

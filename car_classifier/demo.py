@@ -28,6 +28,7 @@ START_SECONDS = 120  # TensorFlow on a slow disk
 CLASSIFY_SECONDS = 120
 # The model is asked for an answer only where it is sure enough; see models/README.md.
 MIN_CONFIDENCE = 0.5
+RESULTS = "predicciones.db"  # a SQLite file in the project's folder
 
 
 class Script:
@@ -138,6 +139,7 @@ def show(bootstrap_servers: str) -> int:
         "KAFKA_GROUP_ID": name,
         "KAFKA_SESSION_TIMEOUT_MS": "6000",
         "MIN_CONFIDENCE": os.environ.get("MIN_CONFIDENCE") or str(MIN_CONFIDENCE),
+        "DATABASE_URL": os.environ.get("DATABASE_URL") or f"sqlite:///{RESULTS}",
     }
     photos = len(list(PhotoFolder(PHOTOS).round()))
     consumer_command = ["consumidor_clasificador.py", "--max-messages", str(photos)]
@@ -151,6 +153,8 @@ def show(bootstrap_servers: str) -> int:
         consumer.wait_for(sent, " -> Make: ", "Rejected ", seconds=CLASSIFY_SECONDS)
         classified, rejected = consumer.count(" -> Make: "), consumer.count("Rejected ")
     print(f"{sent} sent, {classified} classified, {rejected} rejected", flush=True)
+    place = "the database of DATABASE_URL" if os.environ.get("DATABASE_URL") else RESULTS
+    print(f"The results are kept in {place}; to see them: make dashboard", flush=True)
     return 0 if sent == photos == classified else 1
 
 

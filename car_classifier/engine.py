@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from car_classifier.console import needs
 from car_classifier.errors import SettingsError
 
-__all__ = ["make_engine", "shown"]
+__all__ = ["collided", "is_away", "is_refused", "make_engine", "reason", "shown"]
 
 _EXPECTED = "expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
 
@@ -25,6 +34,14 @@ _LINK = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,  # milliseconds
 }
+
+# How a server (or SQLite) says that another URL is needed, where no SQLSTATE comes with it.
+_REFUSED = re.compile(
+    "password|authentication|does not exist|pg_hba.conf|resolve host|permission denied|"
+    "unable to open database file|readonly database|no such table"
+)
+# SQLSTATEs of transactions that got in each other's way: deadlock, serialisation.
+_COLLISIONS = ("40P01", "40001")
 
 
 def make_engine(url: str, *, writes: bool = True) -> Engine:
@@ -57,7 +74,44 @@ def make_engine(url: str, *, writes: bool = True) -> Engine:
 
 def shown(engine: Engine) -> str:
     """The database's URL for people: without its password."""
-    return engine.url.render_as_string(hide_password=True)
+    url = engine.url
+    masked = dict.fromkeys(_secret_names(url), "***")
+    return url.update_query_dict(masked).render_as_string(hide_password=True)
+
+
+def is_away(error: SQLAlchemyError) -> bool:
+    """Whether it may work later: no connection, locked, out of space, read-only for a while."""
+    return isinstance(
+        error, (OperationalError, InterfaceError, InternalError, PoolTimeoutError)
+    ) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+
+
+def is_refused(error: SQLAlchemyError) -> bool:
+    """Whether, at the first try, it is rather the URL that is wrong."""
+    return not is_away(error) or bool(_REFUSED.search(_text(error)))
+
+
+def collided(error: SQLAlchemyError) -> bool:
+    """Whether the transaction only has to be tried again, after another consumer's."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") in _COLLISIONS
+
+
+def reason(error: SQLAlchemyError, engine: Engine) -> str:
+    """Why, in a line for people: without statements, values or passwords."""
+    line = next(iter(_text(error).splitlines()), type(error).__name__)
+    secrets = [engine.url.password, *(engine.url.query.get(n) for n in _secret_names(engine.url))]
+    for secret in secrets:
+        if secret:
+            line = line.replace(str(secret), "***")
+    return line
+
+
+def _text(error: SQLAlchemyError) -> str:
+    return str(error.orig if isinstance(error, DBAPIError) else error)
+
+
+def _secret_names(url: URL) -> list[str]:
+    return [name for name in url.query if "pass" in name]
 
 
 def _parse(url: str) -> URL:

@@ -17,6 +17,10 @@ class BrokerError(CarClassifierError):
     """The broker cannot be reached, did not start or did not take a message."""
 
 
+class DatabaseError(CarClassifierError):
+    """The database refuses results, and trying again would not help."""
+
+
 class ModelError(CarClassifierError):
     """A model file that is missing, damaged or of another kind than the service needs."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.kafka_services import Broker, Embedded, RealKafka, kafka_jars, missing_tools
+from tests.postgres import Postgres, missing_postgres
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +30,27 @@ def real_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
     require_real_kafka(missing_tools(), ci=os.environ.get("CI") == "true")
     with RealKafka(kafka_jars(), tmp_path_factory.mktemp("kafka")).running() as kafka:
         yield kafka
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server; skipped by name where Debian's package is not installed."""
+    require(missing_postgres(), "postgresql", ci=os.environ.get("CI") == "true")
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/results.db"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_database()
 
 
 @pytest.fixture(scope="session", params=["embedded", "real_kafka"], ids=["embedded", "kafka"])
@@ -52,17 +75,22 @@ def group_id() -> str:
 
 
 def require_real_kafka(missing: list[str], *, ci: bool) -> None:
-    """Skip the test where real Kafka cannot run; fail where it has to.
+    """Skip the test where real Kafka cannot run; fail where it has to; see `require`."""
+    require(missing, "openjdk-17-jre-headless maven", ci=ci)
+
+
+def require(missing: list[str], packages: str, *, ci: bool) -> None:
+    """Skip the test where a service cannot run; fail where it has to.
 
     Args:
         missing: the programs that are not installed.
+        packages: Debian's, that they are in.
         ci: whether this is the run that decides, where a skip would hide a failure.
     """
     if not missing:
         return
     reason = (
-        f"real Kafka needs {' and '.join(missing)}, not found here "
-        "(Debian: apt-get install openjdk-17-jre-headless maven)"
+        f"this needs {' and '.join(missing)}, not found here (Debian: apt-get install {packages})"
     )
     if ci:
         pytest.fail(reason)

@@ -48,6 +48,7 @@ class Record(NamedTuple):
     partition: int
     offset: int
     value: bytes | None
+    key: bytes | None = None
 
 
 def records(*offsets: int, partition: int = 0, value: bytes | None = None) -> list[Record]:

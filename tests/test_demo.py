@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +25,12 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     model, classes = write_colour_model(tmp_path_factory.mktemp("model"))
     # A mark by which the processes that it starts are known: they inherit it.
     mark = str(model.parent)
-    return clean_environment(MODEL_PATH=str(model), CLASSES_PATH=str(classes), DEMO_TEST=mark)
+    return clean_environment(
+        MODEL_PATH=str(model),
+        CLASSES_PATH=str(classes),
+        DATABASE_URL=f"sqlite:///{mark}/results.db",
+        DEMO_TEST=mark,
+    )
 
 
 def left_running(environment: dict[str, str]) -> list[str]:
@@ -57,8 +64,14 @@ def test_every_photo_comes_back_and_is_counted(environment: dict[str, str]) -> N
     assert result.returncode == 0, result
     assert result.stderr == ""
     assert lines[0].startswith("Started an embedded broker at 127.0.0.1:")
-    assert lines[-1] == f"{PHOTOS} sent, {PHOTOS} classified, 0 rejected"
-    shown = [line.split(" | ", 1) for line in lines[1:-1]]
+    assert lines[-2] == f"{PHOTOS} sent, {PHOTOS} classified, 0 rejected"
+    # And kept, and it says where.
+    assert lines[-1] == (
+        "The results are kept in the database of DATABASE_URL; to see them: make dashboard"
+    )
+    with contextlib.closing(sqlite3.connect(f"{environment['DEMO_TEST']}/results.db")) as results:
+        assert results.execute("SELECT count(*) FROM predictions").fetchall() == [(PHOTOS,)]
+    shown = [line.split(" | ", 1) for line in lines[1:-2]]
     assert {label.strip() for label, _ in shown} == {"consumer", "producer"}
     texts = [text for _, text in shown]
     assert sum(text.startswith("Sent: ") for text in texts) == PHOTOS
@@ -119,12 +132,16 @@ def test_a_photo_that_does_not_come_back_fails_the_demo(
     (tmp_path / "consumidor_clasificador.py").write_text(f"{listening}\n{consumer}\n")
     (tmp_path / "productor_camara.py").write_text(f"{producer}\n")
     (tmp_path / "a.jpg").write_bytes(b"a photo")
+    monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.setattr(demo, "ROOT", tmp_path)
     monkeypatch.setattr(demo, "PHOTOS", tmp_path)
 
     assert demo.show("127.0.0.1:1") == status
 
-    assert capsys.readouterr().out.splitlines()[-1] == last_line
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        last_line,
+        "The results are kept in predicciones.db; to see them: make dashboard",
+    ]
 
 
 def test_a_kafka_that_is_set_and_answers_is_used(

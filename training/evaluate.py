@@ -23,13 +23,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from car_classifier.class_map import load_class_map
 from car_classifier.errors import CarClassifierError, MessageError
 from car_classifier.images import decode_image
 from car_classifier.model import Classifier, load_classifier
-from training.aspect import ASPECTS, Aspect, fit
 from training.dataset import LabelledPhoto
 from training.errors import UnreadablePhotoError
 from training.figures import Answers, figures
@@ -38,6 +37,7 @@ from training.matching import read_matched
 from training.report import write_report
 
 BATCH_SIZE = 32
+_PADDING = (127, 127, 127)  # beside a letterboxed photo
 
 Images = NDArray[np.uint8]
 
@@ -68,7 +68,9 @@ def evaluate(options: argparse.Namespace) -> dict[str, object]:
         chosen = np.linspace(0, len(photos) - 1, options.limit).round().astype(int)
         photos = [photos[index] for index in chosen]
     classifier = load_classifier(options.model, classes)
-    probabilities, rate = answer(classifier, photos, aspect=options.aspect, flip=options.flip)
+    probabilities, rate = answer(
+        classifier, photos, letterbox=options.aspect == "letterbox", flip=options.flip
+    )
     labels = np.array([outputs[photo.label] for photo in photos])
     answers = Answers(probabilities, labels, classes)
     width, height = classifier.input_size
@@ -89,7 +91,7 @@ def answer(
     classifier: Classifier,
     photos: Sequence[LabelledPhoto],
     *,
-    aspect: Aspect = "squash",
+    letterbox: bool = False,
     flip: bool = False,
 ) -> tuple[NDArray[np.float32], float]:
     """Classify photos in batches.
@@ -97,7 +99,7 @@ def answer(
     Args:
         classifier: the service's.
         photos: at least one.
-        aspect: how they become the model's square; the service squashes.
+        letterbox: pad photos to the model's aspect; else they are squashed, as the service does.
         flip: average the answers to each photo and to its mirror image.
 
     Returns:
@@ -107,7 +109,7 @@ def answer(
     Raises:
         UnreadablePhotoError: a photo is damaged.
     """
-    load = partial(load_input, size=classifier.input_size, aspect=aspect)
+    load = partial(load_input, size=classifier.input_size, letterbox=letterbox)
     results: list[NDArray[np.float32]] = []
     timed: list[tuple[int, float]] = []
     with ThreadPoolExecutor() as pool:
@@ -128,13 +130,13 @@ def answer(
     return np.concatenate(results), rate
 
 
-def load_input(photo: LabelledPhoto, size: tuple[int, int], aspect: Aspect = "squash") -> Images:
+def load_input(photo: LabelledPhoto, size: tuple[int, int], letterbox: bool = False) -> Images:
     """Read a photo as the model gets it.
 
     Args:
         photo: it is cut to its box, if it has one.
         size: (width, height) in pixels.
-        aspect: "letterbox" keeps its aspect and pads with grey, instead of squashing it.
+        letterbox: keep its aspect and pad with grey, instead of squashing it.
 
     Returns:
         RGB 0-255, uint8 (height, width, 3).
@@ -142,12 +144,15 @@ def load_input(photo: LabelledPhoto, size: tuple[int, int], aspect: Aspect = "sq
     Raises:
         UnreadablePhotoError: it is damaged.
     """
-    if photo.box is None and aspect == "squash":
+    if photo.box is None and not letterbox:
         try:
             return decode_image(photo.image.read_bytes(), size)
         except (OSError, MessageError) as error:
             raise UnreadablePhotoError(f"{photo.image}: not a readable photo: {error}") from error
-    return np.asarray(fit(Image.fromarray(photo.load()), size, aspect))
+    image = Image.fromarray(photo.load())
+    if letterbox:
+        return np.asarray(ImageOps.pad(image, size, Image.Resampling.BILINEAR, color=_PADDING))
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -164,7 +169,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--out", type=Path, help="folder for the report")
     add(
         "--aspect",
-        choices=ASPECTS,
+        choices=("squash", "letterbox"),
         default="squash",
         help="squash photos as the service does (default), or pad them, to compare",
     )

@@ -1,1 +1,0 @@
-"""The page that shows what the cameras saw and whether the service keeps up: `make dashboard`."""
