@@ -6,12 +6,13 @@ import argparse
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from car_classifier.broker import connect, make_consumer
 from car_classifier.class_map import load_class_map
-from car_classifier.classifying import Batching, Rejection, answered_batches
+from car_classifier.classifying import Batching, Rejection, answered_batches, decode
 from car_classifier.console import (
     add_broker_options,
     broker_settings,
@@ -30,6 +31,7 @@ from car_classifier.shutdown import StopSignal
 
 if TYPE_CHECKING:
     from car_classifier.database import DatabaseSink
+    from car_classifier.monitoring import Monitor
 
 MODELS = Path(__file__).parent / "models"
 
@@ -67,6 +69,12 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         help="a new group starts with the oldest message (the default)")
     start.add_argument("--from-latest", action="store_false", dest="from_beginning",
         help="a new group starts with the next message")
+    add("--metrics-port", type=checked(int, minimum=1, maximum=65535), metavar="PORT",
+        default=environment_default("METRICS_PORT", None),
+        help="serve /metrics for Prometheus, /healthz and /readyz [METRICS_PORT; off]")
+    add("--metrics-host", default=environment_default("METRICS_HOST", "127.0.0.1"),
+        metavar="ADDRESS", help="where to: 0.0.0.0 lets other machines read, too "
+        "[METRICS_HOST; %(default)s]")
     add("--database", default=environment_default("DATABASE_URL", None), metavar="URL",
         help="keep results: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME "
         "[DATABASE_URL; off]")
@@ -77,6 +85,19 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--json", action="store_true", help="one JSON object a line on stdout, the rest on stderr")
     # fmt: on
     return parser.parse_args(arguments)
+
+
+def open_monitor(options: argparse.Namespace) -> Monitor | None:
+    """Start to serve metrics, if they are asked for; only then is their package needed."""
+    if options.metrics_port is None:
+        return None
+    try:
+        from car_classifier.monitoring import Monitor
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"--metrics-port: {error}: pip install -r requirements/metrics.txt"
+        ) from error
+    return Monitor(options.metrics_host, options.metrics_port)
 
 
 def open_database(options: argparse.Namespace, classifier: Classifier) -> DatabaseSink | None:
@@ -90,12 +111,17 @@ def open_database(options: argparse.Namespace, classifier: Classifier) -> Databa
     return DatabaseSink(options.database, classifier.identity, options.keep_days)
 
 
-def serve(options: argparse.Namespace, stopped: StopSignal) -> int:
+def serve(options: argparse.Namespace, stopped: Callable[[], bool]) -> int:
     """Classify photos until the end or a signal; return the exit status."""
     settings = broker_settings(options)
     notes = sys.stderr if options.json else sys.stdout
+    monitor = open_monitor(options)
+    if monitor:
+        stopped = monitor.heard_in(stopped)
     print("Loading model and class names...", file=notes, flush=True)
     classifier = load_classifier(options.model, load_class_map(options.classes), options.runtime)
+    if monitor:
+        classifier = monitor.model_loaded(classifier)
     print("Model and classes loaded successfully!", file=notes, flush=True)
     database = open_database(options, classifier)
     if database and not database.connect(stopped):
@@ -116,13 +142,22 @@ def serve(options: argparse.Namespace, stopped: StopSignal) -> int:
         thumbnails=database is not None,
     )
     with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(contextlib.closing(PhotoStream(consumer, settings, stopped)))
+        stream = PhotoStream(consumer, settings, stopped, measure_lag=monitor is not None)
+        stack.enter_context(contextlib.closing(stream))
         sinks: list[Sink] = []  # in the order in which a batch is delivered
         if database:
             sinks.append(stack.enter_context(contextlib.closing(database)))
+        reader = decode
+        if monitor:
+            stack.enter_context(monitor)
+            monitor.watch(stream)
+            sinks.append(monitor.metrics)  # the last: it counts what all others have
+            reader = monitor.metrics.timed(decode)
         if stream.wait_for_partitions():
             print(f"Consumer listening on topic '{settings.topic}'...", file=notes, flush=True)
-        for batch in answered_batches(stream, classifier, batching, options.max_messages):
+        for batch in answered_batches(
+            stream, classifier, batching, options.max_messages, decode=reader
+        ):
             for answer in batch.answers:
                 if isinstance(answer, Rejection):
                     print(answer, file=sys.stderr, flush=True)

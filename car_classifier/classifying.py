@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -153,7 +153,12 @@ class _InModel(NamedTuple):
 
 
 def answered_batches(
-    stream: Stream, classifier: Classifier, batching: Batching, max_messages: int | None = None
+    stream: Stream,
+    classifier: Classifier,
+    batching: Batching,
+    max_messages: int | None = None,
+    *,
+    decode: Callable[[Any, tuple[int, int], bool], _Photo | Rejection] = decode,
 ) -> Generator[Answers, None, None]:
     """Yield batches in the order in which their records came, until it is time to stop.
 
@@ -166,6 +171,7 @@ def answered_batches(
         classifier: the model; one thread of its own calls it.
         batching: sizes and limits.
         max_messages: end after so many records.
+        decode: how a record becomes an image, in threads of its own.
     """
     left = sys.maxsize if max_messages is None else max_messages
     ahead: deque[_UnderWay] = deque()

@@ -7,9 +7,11 @@ rejection) has been delivered, so a crash repeats a batch at worst and never ski
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
@@ -18,36 +20,71 @@ from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
 from car_classifier.broker import BrokerSettings
 from car_classifier.errors import BrokerError
 
-__all__ = ["PhotoStream"]
+__all__ = ["PhotoStream", "StreamState"]
 
 POLL_MS = 250  # how soon a stop signal is noticed
 PROBE_SECONDS = 5.0  # without messages, before the broker is asked whether it is there
 PROBE_MS = 3000
 COMMIT_MS = 5000
+LAG_SECONDS = 1.0  # between two looks at how far behind we are
+LAG_MS = 1  # the library knows the position already, or it can wait until the next look
+
+
+@dataclass
+class StreamState:
+    """How a stream is, for other threads to read: each field is replaced as a whole."""
+
+    partitions: frozenset[TopicPartition] = frozenset()  # that are assigned to us
+    broker_answers: bool = True  # whether it did when it was last asked
+    waits_since: float | None = None  # monotonic, in seconds: answers wait to be delivered
+    # partition -> messages not committed yet; empty if nobody wants to know
+    lag: dict[int, int] = field(default_factory=dict)
 
 
 class PhotoStream(ConsumerRebalanceListener):
-    """The messages of a topic, shared with the other consumers of the group."""
+    """The messages of a topic, shared with the other consumers of the group.
+
+    Args:
+        consumer: the client, which this subscribes, and closes in the end.
+        settings: the topic, and what the broker is called in messages.
+        stopped: whether it is time to stop; asked in every turn of every loop.
+        measure_lag: whether to keep ``state.lag`` up to date.
+
+    Attributes:
+        state: how the stream is.
+    """
 
     def __init__(
-        self, consumer: KafkaConsumer, settings: BrokerSettings, stopped: Callable[[], bool]
+        self,
+        consumer: KafkaConsumer,
+        settings: BrokerSettings,
+        stopped: Callable[[], bool],
+        measure_lag: bool = False,
     ) -> None:
+        self.state = StreamState()
         self._consumer = consumer
         self._settings = settings
         self._stopped = stopped
-        self._answers = True  # whether the broker did when it was last asked
         self._last_sign = time.monotonic()
         self._early: list[Any] = []  # what came before it was asked for
         self._revoked: set[TopicPartition] = set()
+        self._measure_lag_at = 0.0 if measure_lag else math.inf  # on the monotonic clock
+        self._done: dict[TopicPartition, int] = {}  # the first offset that is not committed
+        self._ends: dict[TopicPartition, int] = {}  # as the broker said when it was last asked
         consumer.subscribe([settings.topic], listener=self)
 
     def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
         """Kafka-python's callback: what was read of these and not committed comes again."""
+        self.state.partitions -= set(revoked)
         self._revoked.update(revoked)
+        for partition in revoked:
+            self._done.pop(partition, None)
+            self._ends.pop(partition, None)
         self._early = [record for record in self._early if _partition(record) not in self._revoked]
 
     def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         """Kafka-python's callback."""
+        self.state.partitions |= set(assigned)
         if not assigned:
             _say(
                 "No partition is free: other consumers of the group have them, "
@@ -111,6 +148,8 @@ class PhotoStream(ConsumerRebalanceListener):
         Raises:
             BrokerError: as `take` does.
         """
+        if self.state.waits_since is None:
+            self.state.waits_since = time.monotonic()
         self.keep_alive()
         return not self._stopped()
 
@@ -120,10 +159,12 @@ class PhotoStream(ConsumerRebalanceListener):
         While the broker is away this waits and says so. If the partitions have moved to another
         consumer meanwhile, the records stay uncommitted and that one gets them again.
         """
+        self.state.waits_since = None
         offsets = {_partition(record): OffsetAndMetadata(record.offset + 1) for record in records}
         while True:
             try:
                 self._consumer.commit(offsets, timeout_ms=COMMIT_MS)
+                self._done |= {partition: done.offset for partition, done in offsets.items()}
                 return
             except (CommitFailedError, RebalanceInProgressError):
                 _say("Partitions moved to another consumer before a commit: some photos may repeat")
@@ -132,6 +173,7 @@ class PhotoStream(ConsumerRebalanceListener):
                 if not error.retriable:
                     raise BrokerError(f"Kafka refuses to commit: {error}") from error
                 _say(f"Kafka at {self._settings.bootstrap_servers} takes no commit; trying again")
+                self.state.broker_answers = False
                 if self._stopped():
                     return
 
@@ -155,24 +197,46 @@ class PhotoStream(ConsumerRebalanceListener):
             self._report(True)
         elif time.monotonic() - self._last_sign > PROBE_SECONDS:
             self._probe()
+        self._measure_lag(records)
         return records
 
     def _probe(self) -> None:
         """The client library waits in silence for a broker that is away; people want to know."""
         self._last_sign = time.monotonic()
-        partitions = [TopicPartition(self._settings.topic, 0)]
+        partitions = [*self.state.partitions] or [TopicPartition(self._settings.topic, 0)]
         try:
-            self._consumer.end_offsets(partitions, timeout_ms=PROBE_MS)
+            # Of all: while partitions are paused, nothing else says how they grow.
+            self._ends = self._consumer.end_offsets(partitions, timeout_ms=PROBE_MS)
         except KafkaError as error:
             self._report(not error.retriable)
         else:
             self._report(True)
 
     def _report(self, answers: bool) -> None:
-        if answers != self._answers:
-            self._answers = answers
+        if answers != self.state.broker_answers:
+            self.state.broker_answers = answers
             what = "answers again" if answers else "does not answer; waiting..."
             _say(f"Kafka at {self._settings.bootstrap_servers} {what}")
+
+    def _measure_lag(self, records: Sequence[Any]) -> None:
+        if math.isinf(self._measure_lag_at):
+            return
+        for record in records:
+            self._done.setdefault(_partition(record), record.offset)
+        now = time.monotonic()
+        if now < self._measure_lag_at:
+            return
+        self._measure_lag_at = now + LAG_SECONDS
+        lag = {}
+        for partition in self.state.partitions:
+            with contextlib.suppress(KafkaError):  # not known yet, or no longer ours
+                end = max(self._consumer.highwater(partition) or 0, self._ends.get(partition, 0))
+                done = self._done.get(partition)
+                if done is None:  # none has come from there yet
+                    done = self._consumer.position(partition, timeout_ms=LAG_MS)
+                if end and done is not None:
+                    lag[partition.partition] = max(0, end - done)
+        self.state.lag = lag
 
 
 def _partition(record: Any) -> TopicPartition:

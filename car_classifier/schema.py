@@ -35,6 +35,11 @@ __all__ = [
     "cameras",
     "confidence_bucket",
     "dead_letters",
+    "hour_confidence",
+    "hour_counts",
+    "hour_dead",
+    "hour_latency",
+    "hour_of",
     "latency_bucket",
     "latency_bucket_start_ms",
     "metadata",
@@ -133,29 +138,37 @@ cameras = Table(
 )
 
 
-def _per_minute(name: str, *columns: Column[int] | Column[str] | Column[bool]) -> Table:
-    """How many messages there were, for each minute of prediction (or rejection)."""
-    minute = Column("minute", BigInteger, primary_key=True, autoincrement=False)
+def _counts(name: str, time: str, *columns: Column[int] | Column[str] | Column[bool]) -> Table:
+    """How many messages there were, for each minute or hour of prediction (or rejection)."""
+    start = Column(time, BigInteger, primary_key=True, autoincrement=False)
     count = Column("count", BigInteger, nullable=False)
-    return Table(name, metadata, minute, *columns, count)
+    return Table(name, metadata, start, *columns, count)
 
 
-minute_counts = _per_minute(
-    "minute_counts",
-    Column("camera_id", Text, primary_key=True),
-    Column("make", Text, primary_key=True),
-    Column("model", Text, primary_key=True),
-    Column("certain", Boolean, primary_key=True),
-)
-minute_confidence = _per_minute(
-    "minute_confidence", Column("bucket", Integer, primary_key=True, autoincrement=False)
-)
-minute_latency = _per_minute(
-    "minute_latency",
-    Column("camera_id", Text, primary_key=True),
-    Column("bucket", Integer, primary_key=True, autoincrement=False),
-)
-minute_dead = _per_minute("minute_dead", Column("reason", Text, primary_key=True))
+def _text_key(name: str) -> Column[str]:
+    return Column(name, Text, primary_key=True)
+
+
+def _bucket() -> Column[int]:
+    return Column("bucket", Integer, primary_key=True, autoincrement=False)
+
+
+def _car() -> list[Column[str] | Column[bool]]:
+    certain = Column("certain", Boolean, primary_key=True)
+    return [_text_key("make"), _text_key("model"), certain]
+
+
+minute_counts = _counts("minute_counts", "minute", _text_key("camera_id"), *_car())
+minute_confidence = _counts("minute_confidence", "minute", _bucket())
+minute_latency = _counts("minute_latency", "minute", _text_key("camera_id"), _bucket())
+minute_dead = _counts("minute_dead", "minute", _text_key("reason"))
+
+# For long stretches of time: with some traffic nearly every photo is the only one of its car,
+# camera and minute, and a week of those is as long as the predictions themselves.
+hour_counts = _counts("hour_counts", "hour", *_car())
+hour_confidence = _counts("hour_confidence", "hour", _bucket())
+hour_latency = _counts("hour_latency", "hour", _text_key("camera_id"), _bucket())
+hour_dead = _counts("hour_dead", "hour", _text_key("reason"))
 
 schema_version = Table(
     "schema_version", metadata, Column("version", Integer, primary_key=True, autoincrement=False)
@@ -171,6 +184,11 @@ _MIGRATION_LOCK = 0x636C6173  # any number that is ours
 def minute_of(seconds: float) -> int:
     """The minute's first second since 1970."""
     return math.floor(seconds / 60) * 60
+
+
+def hour_of(seconds: float) -> int:
+    """The hour's first second since 1970."""
+    return math.floor(seconds / 3600) * 3600
 
 
 def confidence_bucket(confidence: float) -> int:

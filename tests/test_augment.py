@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.photos import picture
+from training.aspect import Aspect
 from training.augment import jitter_colour, mix_batch, random_view
 
 
@@ -95,3 +96,16 @@ def test_some_views_are_coarse() -> None:
     ]
     typical = np.median(roughness)
     assert 5 <= sum(value < 0.6 * typical for value in roughness) <= 75
+
+
+def test_a_letterboxed_view_is_padded_where_a_squashed_one_is_not() -> None:
+    photo = Image.new("RGB", (120, 40), (200, 30, 30))
+
+    def rows_without_red(aspect: Aspect) -> list[int]:
+        views = [
+            random_view(photo, photo, 24, np.random.default_rng(seed), aspect) for seed in range(20)
+        ]
+        return [int((np.ptp(pixels, axis=2).max(axis=1) < 30).sum()) for pixels in views]
+
+    assert np.median(rows_without_red("letterbox")) >= 6
+    assert np.median(rows_without_red("squash")) == 0

@@ -37,6 +37,8 @@ class FakeConsumer:
         self.asked: list[int] = []
         self.probes: deque[KafkaError | None] = deque()
         self.positions: list[TopicPartition] = []
+        self.ends: dict[TopicPartition, int] = {}  # what a probe hears
+        self.highwaters: dict[TopicPartition, int] = {}  # what came with the messages
         self.listener: Any = None
         self.closed = False
         self.close_error: KafkaError | None = None
@@ -86,12 +88,18 @@ class FakeConsumer:
             raise error
         self.committed.append(offsets)
 
-    def end_offsets(self, partitions: list[TopicPartition], timeout_ms: int) -> None:
+    def end_offsets(
+        self, partitions: list[TopicPartition], timeout_ms: int
+    ) -> dict[TopicPartition, int]:
         assert partitions
         assert timeout_ms
         error = self.probes.popleft() if self.probes else None
         if error:
             raise error
+        return {partition: self.ends[partition] for partition in partitions if self.ends}
+
+    def highwater(self, partition: TopicPartition) -> int | None:
+        return self.highwaters.get(partition)
 
     def close(self, timeout_ms: int) -> None:
         assert timeout_ms
@@ -319,3 +327,94 @@ def test_closing_while_the_broker_is_away_is_no_error() -> None:
     stream_of(consumer).close()
 
     assert consumer.closed
+
+
+class TestState:
+    """What another thread may read about a stream."""
+
+    def watched(
+        self, consumer: FakeConsumer, monkeypatch: pytest.MonkeyPatch, *numbers: int
+    ) -> PhotoStream:
+        monkeypatch.setattr(consuming, "LAG_SECONDS", 0)  # look after every poll
+        client: Any = consumer
+        stream = PhotoStream(
+            client, BrokerSettings("broker:1", "photos"), lambda: False, measure_lag=True
+        )
+        consumer.assigned = {TopicPartition("photos", number) for number in numbers}
+        consumer.listener.on_partitions_assigned(sorted(consumer.assigned))
+        return stream
+
+    def test_the_lag_is_what_is_not_committed_yet(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # Given two partitions, one with messages 10 to 14 and one with 7 that nobody has fetched
+        consumer = FakeConsumer(polls=(records(10, 11), []))
+        stream = self.watched(consumer, monkeypatch, 0, 1)
+        first, second = sorted(consumer.assigned)
+        consumer.highwaters = {first: 15, second: 7}
+
+        batch = stream.take(2, wait_ms=1)
+        assert stream.state.lag == {0: 5, 1: 7}
+
+        stream.commit(batch)
+        stream.take(2, wait_ms=1)
+        assert stream.state.lag == {0: 3, 1: 7}
+
+    def test_the_lag_grows_while_nothing_is_fetched(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(consuming, "PROBE_SECONDS", -1)
+        consumer = FakeConsumer()
+        stream = self.watched(consumer, monkeypatch, 0)
+        consumer.highwaters = dict.fromkeys(consumer.assigned, 3)
+
+        consumer.ends = dict.fromkeys(consumer.assigned, 90)
+        stream.keep_alive()
+
+        assert stream.state.lag == {0: 90}
+
+    def test_a_partition_that_was_taken_away_has_no_lag(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        consumer = FakeConsumer()
+        stream = self.watched(consumer, monkeypatch, 0, 1)
+        first, second = sorted(consumer.assigned)
+        consumer.highwaters = {first: 4, second: 4}
+        stream.keep_alive()
+        assert stream.state.partitions == {first, second}
+
+        consumer.listener.on_partitions_revoked([first])
+        consumer.assigned = {second}
+        stream.keep_alive()
+
+        assert stream.state.partitions == {second}
+        assert stream.state.lag == {1: 4}
+
+    def test_nobody_asks_for_the_lag_where_it_is_not_wanted(self) -> None:
+        consumer = FakeConsumer()
+        stream = stream_of(consumer)
+        consumer.assigned = {TopicPartition("photos", 0)}
+        consumer.listener.on_partitions_assigned(sorted(consumer.assigned))
+
+        stream.take(1, wait_ms=1)
+
+        assert consumer.positions == []
+        assert stream.state.lag == {}
+
+    def test_it_says_since_when_answers_wait_to_be_delivered(self) -> None:
+        stream = stream_of(FakeConsumer())
+        stream.wait()
+        since = stream.state.waits_since
+        stream.wait()
+        assert stream.state.waits_since == since is not None
+
+        stream.commit(records(0))
+        assert stream.state.waits_since is None
+
+    def test_a_commit_that_the_broker_does_not_take_is_a_broker_that_does_not_answer(self) -> None:
+        consumer = FakeConsumer(commits=(KafkaTimeoutError(),))
+        asked: list[bool] = []
+
+        def stopped() -> bool:
+            asked.append(stream.state.broker_answers)
+            return False
+
+        stream = stream_of(consumer, stopped)
+        stream.commit(records(0))
+        assert asked == [False]

@@ -195,7 +195,7 @@ def test_photos_are_seen_exactly_as_the_service_sees_them(tmp_path: Path) -> Non
 
 def test_a_letterboxed_photo_keeps_its_aspect(tmp_path: Path) -> None:
     Image.new("RGB", (60, 20), RED).save(tmp_path / "p.png")
-    seen = load_input(labelled(tmp_path / "p.png"), (30, 30), letterbox=True)
+    seen = load_input(labelled(tmp_path / "p.png"), (30, 30), "letterbox")
     assert seen.shape == (30, 30, 3)
     assert (seen[10:20] == RED).all()
     assert (seen[:9] == 127).all()

@@ -12,7 +12,7 @@ from car_classifier.class_map import CarClass, load_class_map
 from car_classifier.model import load_classifier
 from tests.tiny_cars import draw_car, train_tiny, write_cars
 from training import export, manifest
-from training.batches import squash
+from training.aspect import fit
 from training.export import compare
 from training.figures import Answers
 
@@ -25,7 +25,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     shares = ["--val-fraction", "0.2", "--test-fraction", "0.2"]
     photos = str(write_cars(root / "photos"))
     assert manifest.main(["folder", "--root", photos, "--out", str(cars), *shares]) == 0
-    assert train_tiny(["--manifest", str(cars), "--out", str(model), "--epochs", "8"]) == 0
+    assert train_tiny(["--manifest", str(cars), "--out", str(model), "--epochs", "16"]) == 0
     return cars, model
 
 
@@ -52,7 +52,9 @@ def test_the_int8_file_answers_like_the_model(
     classes = load_class_map(trained[1].with_suffix(".classes.json"))
     plain = load_classifier(trained[1], classes)
     quantised = load_classifier(out, classes, "litert")
-    images = np.stack([squash(draw_car((220, 30, 30), seed), 32) for seed in range(11)])
+    images = np.stack(
+        [np.asarray(fit(draw_car((220, 30, 30), seed), (32, 32))) for seed in range(11)]
+    )
     difference = np.abs(plain.predict(images) - quantised.predict(images))
     assert difference.max() < 0.05
     # In steps of 1/256 a confidence would not be calibrated any more.

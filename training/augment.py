@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from training.aspect import Aspect, fit
 from training.framing import frame_photo, place_car
 
 # What a photo is turned into, and how often. Tight crops keep the details that tell sister models
@@ -29,7 +30,11 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def random_view(
-    photo: Image.Image, donor: Image.Image, size: int, rng: np.random.Generator
+    photo: Image.Image,
+    donor: Image.Image,
+    size: int,
+    rng: np.random.Generator,
+    aspect: Aspect = "squash",
 ) -> Pixels:
     """One augmented view, float32 (size, size, 3), RGB 0-255. ``donor`` may lend its borders."""
     if rng.random() < FRAMED_SHARE:
@@ -37,11 +42,10 @@ def random_view(
         placement = place_car(
             photo.width / photo.height, frame_aspect, FRAMED_COVERAGE, rng, FRAMED_MAX_CUT
         )
-        view = frame_photo(photo, donor, placement, (size, size), rng)
+        frame = (size, size) if aspect == "squash" else (size, round(size / frame_aspect))
+        view = fit(frame_photo(photo, donor, placement, frame, rng), (size, size), aspect)
     else:
-        view = photo.resize(
-            (size, size), Image.Resampling.BILINEAR, box=_random_crop(photo.size, rng)
-        )
+        view = fit(photo, (size, size), aspect, _random_crop(photo.size, rng))
     if rng.random() < 0.5:
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if rng.random() < 0.2:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from training.aspect import Aspect, fit
 from training.augment import mix_batch, random_view
 from training.dataset import LabelledPhoto
 
@@ -73,13 +74,14 @@ class TrainingBatches(keras.utils.PyDataset):
         batch_size: int,
         mix_share: float,
         seed: tuple[int, int],
+        aspect: Aspect = "squash",
     ) -> None:
         """``seed`` is (run, epoch); ``mix_share`` the share of batches with mixup or CutMix."""
         super().__init__(workers=2, max_queue_size=6)
         self._cache = cache
         self._labels = np.eye(classes, dtype=np.float32)
         self._size, self._batch_size, self._mix_share = size, batch_size, mix_share
-        self._seed = seed
+        self._seed, self._aspect = seed, aspect
         self._order = np.random.default_rng(seed).permutation(len(cache))
 
     def __len__(self) -> int:
@@ -92,7 +94,7 @@ class TrainingBatches(keras.utils.PyDataset):
         donors = rng.integers(len(self._cache), size=len(chosen))
         images = np.stack(
             [
-                random_view(self._cache[photo], self._cache[donor], self._size, rng)
+                random_view(self._cache[photo], self._cache[donor], self._size, rng, self._aspect)
                 for photo, donor in zip(chosen.tolist(), donors.tolist(), strict=True)
             ]
         )
@@ -100,18 +102,19 @@ class TrainingBatches(keras.utils.PyDataset):
         return mix_batch(images, labels, self._mix_share, rng)
 
 
-def squash(photo: Image.Image, size: int) -> NDArray[np.uint8]:
-    """The whole photo at (size, size, 3), its aspect given up, as the service does it."""
-    return np.asarray(photo.resize((size, size), Image.Resampling.BILINEAR))
-
-
 def predict(
-    model: keras.Model, cache: PhotoCache, size: int, batch_size: int = 32
+    model: keras.Model,
+    cache: PhotoCache,
+    size: int,
+    batch_size: int = 32,
+    aspect: Aspect = "squash",
 ) -> NDArray[np.float32]:
     """Class probabilities, float32 (photos, classes), in the cache's order; no augmentation."""
     outputs = []
     for start in range(0, len(cache), batch_size):
         indices = range(start, min(start + batch_size, len(cache)))
-        images = np.stack([squash(cache[index], size) for index in indices]).astype(np.float32)
+        images = np.stack(
+            [np.asarray(fit(cache[index], (size, size), aspect), np.float32) for index in indices]
+        )
         outputs.append(np.asarray(model.predict_on_batch(images), np.float32))
     return np.concatenate(outputs)

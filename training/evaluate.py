@@ -23,12 +23,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from car_classifier.class_map import load_class_map
 from car_classifier.errors import CarClassifierError, MessageError
 from car_classifier.images import decode_image
 from car_classifier.model import Classifier, load_classifier
+from training.aspect import ASPECTS, Aspect, fit
 from training.dataset import LabelledPhoto
 from training.errors import UnreadablePhotoError
 from training.figures import Answers, figures
@@ -37,7 +38,6 @@ from training.matching import read_matched
 from training.report import write_report
 
 BATCH_SIZE = 32
-_PADDING = (127, 127, 127)  # beside a letterboxed photo
 
 Images = NDArray[np.uint8]
 
@@ -68,9 +68,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, object]:
         chosen = np.linspace(0, len(photos) - 1, options.limit).round().astype(int)
         photos = [photos[index] for index in chosen]
     classifier = load_classifier(options.model, classes)
-    probabilities, rate = answer(
-        classifier, photos, letterbox=options.aspect == "letterbox", flip=options.flip
-    )
+    probabilities, rate = answer(classifier, photos, aspect=options.aspect, flip=options.flip)
     labels = np.array([outputs[photo.label] for photo in photos])
     answers = Answers(probabilities, labels, classes)
     width, height = classifier.input_size
@@ -91,7 +89,7 @@ def answer(
     classifier: Classifier,
     photos: Sequence[LabelledPhoto],
     *,
-    letterbox: bool = False,
+    aspect: Aspect = "squash",
     flip: bool = False,
 ) -> tuple[NDArray[np.float32], float]:
     """Classify photos in batches.
@@ -99,7 +97,7 @@ def answer(
     Args:
         classifier: the service's.
         photos: at least one.
-        letterbox: pad photos to the model's aspect; else they are squashed, as the service does.
+        aspect: how they become the model's square; the service squashes.
         flip: average the answers to each photo and to its mirror image.
 
     Returns:
@@ -109,7 +107,7 @@ def answer(
     Raises:
         UnreadablePhotoError: a photo is damaged.
     """
-    load = partial(load_input, size=classifier.input_size, letterbox=letterbox)
+    load = partial(load_input, size=classifier.input_size, aspect=aspect)
     results: list[NDArray[np.float32]] = []
     timed: list[tuple[int, float]] = []
     with ThreadPoolExecutor() as pool:
@@ -130,13 +128,13 @@ def answer(
     return np.concatenate(results), rate
 
 
-def load_input(photo: LabelledPhoto, size: tuple[int, int], letterbox: bool = False) -> Images:
+def load_input(photo: LabelledPhoto, size: tuple[int, int], aspect: Aspect = "squash") -> Images:
     """Read a photo as the model gets it.
 
     Args:
         photo: it is cut to its box, if it has one.
         size: (width, height) in pixels.
-        letterbox: keep its aspect and pad with grey, instead of squashing it.
+        aspect: "letterbox" keeps its aspect and pads with grey, instead of squashing it.
 
     Returns:
         RGB 0-255, uint8 (height, width, 3).
@@ -144,15 +142,12 @@ def load_input(photo: LabelledPhoto, size: tuple[int, int], letterbox: bool = Fa
     Raises:
         UnreadablePhotoError: it is damaged.
     """
-    if photo.box is None and not letterbox:
+    if photo.box is None and aspect == "squash":
         try:
             return decode_image(photo.image.read_bytes(), size)
         except (OSError, MessageError) as error:
             raise UnreadablePhotoError(f"{photo.image}: not a readable photo: {error}") from error
-    image = Image.fromarray(photo.load())
-    if letterbox:
-        return np.asarray(ImageOps.pad(image, size, Image.Resampling.BILINEAR, color=_PADDING))
-    return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+    return np.asarray(fit(Image.fromarray(photo.load()), size, aspect))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -169,7 +164,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--out", type=Path, help="folder for the report")
     add(
         "--aspect",
-        choices=("squash", "letterbox"),
+        choices=ASPECTS,
         default="squash",
         help="squash photos as the service does (default), or pad them, to compare",
     )

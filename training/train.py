@@ -29,6 +29,7 @@ import keras
 import numpy as np
 
 from car_classifier.errors import CarClassifierError
+from training.aspect import ASPECTS
 from training.averaging import LiveWeights
 from training.backbones import BACKBONES, build_classifier, train_backbone, train_head
 from training.batches import PhotoCache, TrainingBatches, predict
@@ -90,6 +91,13 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--weight-decay", type=float, default=1e-3)
     add("--label-smoothing", type=float, default=0.1)
     add("--dropout", type=float, default=0.3)
+    add(
+        "--aspect",
+        choices=ASPECTS,
+        default="squash",
+        help="how photos become squares: squashed, as the service does it, or padded, to compare "
+        "with training.evaluate --aspect letterbox",
+    )
     add("--mix", type=float, default=0.3, help="share of the batches with mixup or CutMix")
     add("--ema", type=float, default=0.998, help="momentum of the weights' moving average")
     add(
@@ -201,7 +209,13 @@ def train(options: argparse.Namespace) -> None:
         size = sizes[int(progress * len(sizes))]
         mix_share = options.mix if progress < 1 - MIX_FREE_EPOCHS else 0.0
         batches = TrainingBatches(
-            photos, classes, size, options.batch_size, mix_share, (options.seed, epoch)
+            photos,
+            classes,
+            size,
+            options.batch_size,
+            mix_share,
+            (options.seed, epoch),
+            options.aspect,
         )
         started = time.monotonic()
         live = LiveWeights()
@@ -214,7 +228,7 @@ def train(options: argparse.Namespace) -> None:
             verbose=1 if sys.stdout.isatty() else 2,
         )
         # Now the model has the averaged weights: these are judged and kept, the live ones trained.
-        probabilities = predict(model, judges, options.image_size)
+        probabilities = predict(model, judges, options.image_size, aspect=options.aspect)
         accuracy = float(np.mean(probabilities.argmax(axis=1) == val_labels))
         checkpoints.keep_if_best(model, accuracy)
         live.restore()
@@ -232,7 +246,8 @@ def train(options: argparse.Namespace) -> None:
     keras.mixed_precision.set_global_policy("float32")
     final = build_classifier(backbone, options.image_size, classes, options.dropout)
     checkpoints.load_best(final)
-    temperature = fit_temperature(predict(final, judges, options.image_size), val_labels)
+    probabilities = predict(final, judges, options.image_size, aspect=options.aspect)
+    temperature = fit_temperature(probabilities, val_labels)
     bake_temperature(final.get_layer("classes"), temperature)
     classes_path = options.classes or options.out.with_suffix(".classes.json")
     save_classifier(final, manifest.classes, options.out, classes_path)
