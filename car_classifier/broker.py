@@ -11,12 +11,22 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kafka import KafkaConsumer, KafkaProducer
-from kafka.errors import KafkaError
+from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFailedError
 
-from car_classifier.errors import SettingsError
+from car_classifier.errors import BrokerError, SettingsError
+from car_classifier.refusal import refusal
 from car_classifier.security import Security
 
-__all__ = ["TOPIC", "BrokerSettings", "connect", "make_consumer", "make_producer"]
+__all__ = [
+    "NO_ENTRY",
+    "TOPIC",
+    "BrokerSettings",
+    "connect",
+    "make_consumer",
+    "make_producer",
+    "raise_if_refused",
+    "refused",
+]
 
 TOPIC = "taller_camara_stream"
 
@@ -27,6 +37,8 @@ MAX_FETCH_BYTES = 2 * MAX_MESSAGE_BYTES
 CONNECT_SECONDS = 5.0  # for each attempt to reach a broker
 SEND_BLOCK_SECONDS = 5.0  # before `send` says that it knows no way to the topic yet
 LONGEST_PAUSE_SECONDS = 15.0  # between two attempts; they grow from one second
+# The broker is there and says no: to everything, or to this topic or group.
+NO_ENTRY = (AuthorizationError, SaslAuthenticationFailedError)
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")  # Kafka's rule
 
 Client = TypeVar("Client")
@@ -100,7 +112,10 @@ def connect(
 
     Raises:
         SettingsError: the address is none, or the settings contradict each other.
+        BrokerError: the broker is there and does not let us in.
     """
+    if settings.security.uses_sasl or settings.security.uses_tls:
+        raise_if_refused(settings)  # the library would try for seconds, and know less in the end
     pause = 1.0
     while not stopped():
         try:
@@ -110,6 +125,7 @@ def connect(
                 f"Kafka at {settings.bootstrap_servers!r}: expected host:port: {error}"
             ) from error
         except (KafkaError, OSError) as error:
+            raise_if_refused(settings)
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             print(
                 f"Kafka at {settings.bootstrap_servers} does not answer ({reason}); "
@@ -122,6 +138,31 @@ def connect(
             time.sleep(0.1)
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
     return None
+
+
+def raise_if_refused(settings: BrokerSettings) -> None:
+    """Find out why nothing comes from the broker; takes seconds, so call it when that is so.
+
+    Raises:
+        BrokerError: it does not let us in: waiting will not mend it. Says which setting will.
+    """
+    for address in _addresses(settings):
+        host, _, port = address.rpartition(":")
+        if host and port.isdecimal():
+            reason = refusal(host.strip("[]"), int(port), settings.security)
+            if reason:
+                raise BrokerError(f"Kafka at {address} {reason}")
+
+
+def refused(settings: BrokerSettings, error: KafkaError) -> BrokerError:
+    """Return what to raise for an error that waiting will not mend.
+
+    Raises:
+        BrokerError: the same, if it was the login, with the setting that is to blame.
+    """
+    if isinstance(error, SaslAuthenticationFailedError):
+        raise_if_refused(settings)
+    return BrokerError(f"Kafka at {settings.bootstrap_servers} refuses: {error}")
 
 
 def make_producer(settings: BrokerSettings, **overrides: Any) -> KafkaProducer:

@@ -17,8 +17,7 @@ from typing import Any
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
 
-from car_classifier.broker import BrokerSettings
-from car_classifier.errors import BrokerError
+from car_classifier.broker import NO_ENTRY, BrokerSettings, raise_if_refused, refused
 
 __all__ = ["PhotoStream", "StreamState"]
 
@@ -171,7 +170,8 @@ class PhotoStream(ConsumerRebalanceListener):
                 return
             except KafkaError as error:
                 if not error.retriable:
-                    raise BrokerError(f"Kafka refuses to commit: {error}") from error
+                    raise refused(self._settings, error) from error
+                raise_if_refused(self._settings)
                 _say(f"Kafka at {self._settings.bootstrap_servers} takes no commit; trying again")
                 self.state.broker_answers = False
                 if self._stopped():
@@ -187,9 +187,7 @@ class PhotoStream(ConsumerRebalanceListener):
             polled = self._consumer.poll(timeout_ms=wait_ms, max_records=max_records)
         except KafkaError as error:
             if not error.retriable:
-                raise BrokerError(
-                    f"Kafka at {self._settings.bootstrap_servers} refuses: {error}"
-                ) from error
+                raise refused(self._settings, error) from error
             polled = {}
         records = [record for part in polled.values() for record in part]
         if records:
@@ -208,6 +206,10 @@ class PhotoStream(ConsumerRebalanceListener):
             # Of all: while partitions are paused, nothing else says how they grow.
             self._ends = self._consumer.end_offsets(partitions, timeout_ms=PROBE_MS)
         except KafkaError as error:
+            if isinstance(error, NO_ENTRY):
+                raise refused(self._settings, error) from error
+            if error.retriable:
+                raise_if_refused(self._settings)
             self._report(not error.retriable)
         else:
             self._report(True)

@@ -10,7 +10,7 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 
-from car_classifier.broker import BrokerSettings
+from car_classifier.broker import NO_ENTRY, BrokerSettings, raise_if_refused, refused
 from car_classifier.messages import CarPhoto
 from car_classifier.predictions import printable
 
@@ -43,7 +43,11 @@ class PhotoPublisher:
         self.failed = 0
 
     def send(self, photo: CarPhoto) -> None:
-        """Hand a photo to the client library; blocks while too many are on their way."""
+        """Hand a photo to the client library; blocks while too many are on their way.
+
+        Raises:
+            BrokerError: the broker does not let us in, or not to the topic.
+        """
         self.settle(MAX_PENDING_MESSAGES - 1, MAX_PENDING_BYTES)
         value = photo.encode()
         # A name from the command line need not be UTF-8.
@@ -54,10 +58,13 @@ class PhotoPublisher:
                 future = self._producer.send(self._settings.topic, value, key=key)
                 break
             except KafkaTimeoutError:  # the topic's whereabouts are not known yet
+                raise_if_refused(self._settings)
                 self._say_waiting(photo)
                 if self._stopped():
                     self._give_up(photo, "stopped before the broker answered")
                     return
+            except NO_ENTRY as error:
+                raise refused(self._settings, error) from error
             except KafkaError as error:
                 self._give_up(photo, str(error))
                 return
@@ -65,7 +72,11 @@ class PhotoPublisher:
         self._pending_bytes += len(photo.image)
 
     def settle(self, most_messages: int = 0, most_bytes: int = 0) -> None:
-        """Wait until no more than so many photos and bytes lack an acknowledgement."""
+        """Wait until no more than so many photos and bytes lack an acknowledgement.
+
+        Raises:
+            BrokerError: as `send` does.
+        """
         while self._pending and (
             len(self._pending) > most_messages or self._pending_bytes > most_bytes
         ):
@@ -87,9 +98,12 @@ class PhotoPublisher:
             try:
                 future.get(timeout=self._patience)
             except KafkaError as error:
+                if isinstance(error, NO_ENTRY):
+                    raise refused(self._settings, error) from error
                 if future.is_done:
                     self._give_up(photo, str(error))
                     return
+                raise_if_refused(self._settings)
                 self._say_waiting(photo)
                 if self._stopped():
                     self._give_up(photo, "stopped before the broker acknowledged it")

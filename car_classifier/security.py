@@ -6,6 +6,7 @@ A secret may lie in a file instead, which is how container platforms hand them o
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -19,6 +20,8 @@ __all__ = ["Security"]
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _SECRETS = ("sasl_password", "ssl_key_password")
+# Of kafka-python: at DEBUG they show each request as it is, one with the password, too.
+_LOGGERS_OF_REQUESTS = ("kafka.net.connection", "kafka.protocol.parser")
 _SWITCH = {"true": True, "false": False}
 
 
@@ -59,6 +62,8 @@ class Security:
                         f"{_variable(name)}{or_file}: expected, for "
                         f"{_variable('security_protocol')} is {self.security_protocol}; not set"
                     )
+                if not _is_text(getattr(self, name)):
+                    raise SettingsError(f"{_variable(name)}: expected text in UTF-8")
         if self.uses_tls:
             self.tls_context()
 
@@ -106,6 +111,8 @@ class Security:
         """The settings under the names that kafka-python gives them."""
         options: dict[str, Any] = {"security_protocol": self.security_protocol}
         if self.uses_sasl:
+            for name in _LOGGERS_OF_REQUESTS:
+                logging.getLogger(name).addFilter(_is_no_request)
             options |= {
                 "sasl_mechanism": self.sasl_mechanism,
                 "sasl_plain_username": self.sasl_username,
@@ -188,6 +195,19 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
             f"{_variable(name)}: expected {', '.join(allowed[:-1])} or {allowed[-1]}, "
             + (f"got {value!r}" if value else "not set")
         )
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be sent: variables of other encodings come with stand-ins for their bytes."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_no_request(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.DEBUG
 
 
 def _read_secret(variable: str, path: Path) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.kafka_services import Broker, Embedded, RealKafka, kafka_jars, missing_tools
 from tests.postgres import Postgres, missing_postgres
+from tests.secure_kafka import SecureKafka
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +30,15 @@ def real_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
     """ZooKeeper and Kafka from docker-compose.yml; skipped by name without Java and Maven."""
     require_real_kafka(missing_tools(), ci=os.environ.get("CI") == "true")
     with RealKafka(kafka_jars(), tmp_path_factory.mktemp("kafka")).running() as kafka:
+        yield kafka
+
+
+@pytest.fixture(scope="session")
+def secure_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureKafka]:
+    """Real Kafka with SASL and TLS, and a user named camera."""
+    require_real_kafka(missing_tools(), ci=os.environ.get("CI") == "true")
+    with SecureKafka(kafka_jars(), tmp_path_factory.mktemp("secure-kafka")).running() as kafka:
+        kafka.add_user("camera")
         yield kafka
 
 

@@ -89,9 +89,13 @@ class Broker(ABC):
             **more,
         }
 
+    def admin(self) -> KafkaAdminClient:
+        """Return a client that may do everything."""
+        return KafkaAdminClient(bootstrap_servers=self.bootstrap_servers)
+
     def create_topic(self, name: str, partitions: int = 3) -> None:
         """Create a topic and return once it is there."""
-        with KafkaAdminClient(bootstrap_servers=self.bootstrap_servers) as admin:
+        with self.admin() as admin:
             admin.create_topics(
                 {name: {"num_partitions": partitions, "replication_factor": 1}},
                 wait_for_metadata=True,
@@ -125,12 +129,13 @@ class RealKafka(Broker):
     Args:
         jars: the folder `kafka_jars` returned.
         folder: an empty folder for data, settings and logs.
+        changes: properties of Kafka that replace those of docker-compose.yml.
     """
 
     name = "kafka"
     keeps_messages = True
 
-    def __init__(self, jars: Path, folder: Path) -> None:
+    def __init__(self, jars: Path, folder: Path, changes: Mapping[str, str] | None = None) -> None:
         services = load_compose()["services"]
         zookeeper = zookeeper_properties(services["zookeeper"]["environment"])
         kafka = kafka_properties(services["kafka"]["environment"])
@@ -151,6 +156,7 @@ class RealKafka(Broker):
             "listeners": self._move(kafka["listeners"]),
             "advertised.listeners": self._move(kafka["advertised.listeners"]),
             "log.dirs": str(folder / "kafka-data"),
+            **(changes or {}),
         }
         self._jars = jars
         self._zookeeper = _JavaService(
@@ -167,10 +173,13 @@ class RealKafka(Broker):
         )
         # The address that the file gives to programs on the host.
         host_port = int(services["kafka"]["ports"][0].split(":")[-1])
-        announced = listeners(kafka["advertised.listeners"]).values()
-        self.bootstrap_servers = next(
-            f"{host}:{port}" for host, port in announced if port == self._moved[host_port]
-        )
+        announced = {
+            port: f"{host}:{port}"
+            for host, port in listeners(kafka["advertised.listeners"]).values()
+        }
+        self.bootstrap_servers = announced.pop(self._moved[host_port])
+        # And the one for other containers.
+        (self.internal_servers,) = announced.values()
 
     @contextlib.contextmanager
     def running(self) -> Iterator[RealKafka]:
@@ -187,7 +196,7 @@ class RealKafka(Broker):
     def start(self) -> None:
         self._kafka.start()
         # Healthy means that it takes connections; it hears of its topics a moment later.
-        with KafkaAdminClient(bootstrap_servers=self.bootstrap_servers) as admin:
+        with self.admin() as admin:
             while admin.describe_topics([TOPIC])[0]["error_code"] != 0:
                 time.sleep(0.05)
 
