@@ -60,33 +60,35 @@ def send_photos(options: argparse.Namespace, stopped: StopSignal) -> int:
     publisher = PhotoPublisher(producer, settings, stopped)
     unsendable = 0
     pause = 0.0
-    while not stopped():
-        sent_before = publisher.sent
-        for path in folder.round():
-            stopped.sleep(pause)
-            if stopped():
+    try:
+        while not stopped():
+            sent_before = publisher.sent
+            for path in folder.round():
+                stopped.sleep(pause)
+                if stopped():
+                    break
+                if not path.exists():  # removed during the pause
+                    continue
+                try:
+                    image = read_photo(path, options.max_side)
+                except PhotoFileError as error:
+                    folder.skip(path)  # said once, not in every round
+                    unsendable += 1
+                    print(f"Not sent: {error}", file=sys.stderr, flush=True)
+                    continue
+                publisher.send(CarPhoto(time.time(), options.camera_id, path.name, image))
+                pause = options.interval
+                if options.interval:
+                    publisher.settle()
+            publisher.settle()
+            if options.once:
                 break
-            if not path.exists():  # removed during the pause
-                continue
-            try:
-                image = read_photo(path, options.max_side)
-            except PhotoFileError as error:
-                folder.skip(path)  # said once, not in every round
-                unsendable += 1
-                print(f"Not sent: {error}", file=sys.stderr, flush=True)
-                continue
-            publisher.send(CarPhoto(time.time(), options.camera_id, path.name, image))
-            pause = options.interval
-            if options.interval:
-                publisher.settle()
-        publisher.settle()
-        if options.once:
-            break
-        if publisher.sent == sent_before:  # an emptied folder: look again, but not all the time
-            stopped.sleep(max(options.interval, 1.0))
-    publisher.close()
-    failed = publisher.failed + unsendable
-    print(f"Producer stopped. {publisher.sent} sent, {failed} failed.", flush=True)
+            if publisher.sent == sent_before:  # an emptied folder: look again, but not all the time
+                stopped.sleep(max(options.interval, 1.0))
+    finally:  # also when the broker refuses us: what it has is counted
+        publisher.close()
+        failed = publisher.failed + unsendable
+        print(f"Producer stopped. {publisher.sent} sent, {failed} failed.", flush=True)
     return 1 if options.once and failed else 0
 
 

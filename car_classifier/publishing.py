@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 
 from car_classifier.broker import NO_ENTRY, BrokerSettings, raise_if_refused, refused
+from car_classifier.errors import BrokerError
 from car_classifier.messages import CarPhoto
 from car_classifier.predictions import printable
 
@@ -58,13 +60,15 @@ class PhotoPublisher:
                 future = self._producer.send(self._settings.topic, value, key=key)
                 break
             except KafkaTimeoutError:  # the topic's whereabouts are not known yet
-                raise_if_refused(self._settings)
+                with self._giving_up_when_refused(photo):
+                    raise_if_refused(self._settings)
                 self._say_waiting(photo)
                 if self._stopped():
                     self._give_up(photo, "stopped before the broker answered")
                     return
             except NO_ENTRY as error:
-                raise refused(self._settings, error) from error
+                with self._giving_up_when_refused(photo):
+                    raise refused(self._settings, error) from error
             except KafkaError as error:
                 self._give_up(photo, str(error))
                 return
@@ -82,7 +86,8 @@ class PhotoPublisher:
         ):
             photo, future = self._pending.popleft()
             self._pending_bytes -= len(photo.image)
-            self._await(photo, future)
+            with self._giving_up_when_refused(photo):
+                self._await(photo, future)
 
     def close(self) -> None:
         """Wait for what is on its way, then disconnect."""
@@ -114,6 +119,18 @@ class PhotoPublisher:
             name, camera = printable(photo.image_name), printable(photo.camera_id)
             print(f"Sent: {name} from camera {camera}", flush=True)
             return
+
+    @contextlib.contextmanager
+    def _giving_up_when_refused(self, photo: CarPhoto) -> Iterator[None]:
+        """Whoever refuses this photo takes none of those on their way, either."""
+        try:
+            yield
+        except BrokerError:
+            for lost in [photo, *(pending for pending, _ in self._pending)]:
+                self._give_up(lost, "the broker refuses us")
+            self._pending.clear()
+            self._pending_bytes = 0
+            raise
 
     def _say_waiting(self, photo: CarPhoto) -> None:
         print(

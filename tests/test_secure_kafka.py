@@ -146,7 +146,7 @@ def test_the_client_librarys_log_does_not_show_the_password(
     password: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "kafka")
     variables = secure_kafka.environment() | secure_kafka.login("camera", mechanism, password)
 
     with make_producer(BrokerSettings.from_environment(variables)) as producer:
