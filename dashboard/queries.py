@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, func, select
+from sqlalchemy import BigInteger, Connection, Row, Select, and_, cast, func, literal, select
 
 from car_classifier import schema
 from dashboard.windows import Window
@@ -101,7 +101,7 @@ def last_answer(connection: Connection) -> float | None:
 
 
 def latest_photos(connection: Connection, most: int) -> list[LatestPhoto]:
-    """The last answer of each camera, of the one heard of last first."""
+    """The last answer of each of the cameras heard of last, in the order of their names."""
     cameras, predictions, thumbnails = schema.cameras, schema.predictions, schema.thumbnails
     rows = connection.execute(
         select(predictions, thumbnails.c.jpeg)
@@ -111,7 +111,7 @@ def latest_photos(connection: Connection, most: int) -> list[LatestPhoto]:
         .order_by(cameras.c.last_predicted.desc())
         .limit(most)
     )
-    return [
+    photos = [
         LatestPhoto(
             row.camera_id,
             row.image_name,
@@ -125,6 +125,7 @@ def latest_photos(connection: Connection, most: int) -> list[LatestPhoto]:
         )
         for row in rows
     ]
+    return sorted(photos, key=lambda photo: photo.camera_id)
 
 
 def car_counts(connection: Connection, window: Window, now: float) -> list[CarCount]:
@@ -155,7 +156,9 @@ def latency_counts(connection: Connection, window: Window, now: float) -> dict[i
     """Answers by the step in which they were given (its first second) and by bucket of latency."""
     counts = schema.hour_latency if window.by_hour else schema.minute_latency
     period = _period(counts)
-    step = (period - period % window.step).label("step")
+    # In the text of the statement: PostgreSQL takes two parameters for two different steps.
+    length = literal(window.step, literal_execute=True)
+    step = (period - period % length).label("step")
     found: dict[int, dict[int, int]] = defaultdict(dict)
     for start, bucket, count in connection.execute(
         _summed(counts, window, now, step, counts.c.bucket)
@@ -234,13 +237,19 @@ def answers(
         select(predictions)
         .where(predictions.c.predicted >= window.start(now))
         .order_by(predictions.c.predicted.desc())
-        .limit(SEARCHED)
-        .subquery()
     )
-    columns = newest.c
+    words = search.split()
+    if not words:
+        return list(connection.execute(newest.limit(most)))
+    looked_through = newest.limit(SEARCHED).subquery()
+    columns = looked_through.c
     text = columns.camera_id + " " + columns.image_name + " " + columns.make + " " + columns.model
-    words = [text.icontains(word, autoescape=True) for word in search.split()]
-    found = select(newest).where(*words).order_by(columns.predicted.desc()).limit(most)
+    found = (
+        select(looked_through)
+        .where(*(text.icontains(word, autoescape=True) for word in words))
+        .order_by(columns.predicted.desc())
+        .limit(most)
+    )
     return list(connection.execute(found))
 
 
@@ -258,7 +267,7 @@ def dead_letters(connection: Connection, window: Window, now: float, most: int) 
 
 def _summed(counts: Any, window: Window, now: float, *by: Any) -> Select[Any]:
     """The counts of a table since the window's start, added up."""
-    total = func.sum(counts.c.count).label("total")
+    total = cast(func.sum(counts.c.count), BigInteger).label("total")
     return select(*by, total).where(_period(counts) >= window.start(now)).group_by(*by)
 
 

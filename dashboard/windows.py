@@ -44,6 +44,6 @@ WINDOWS = [
     Window("1 h", HOUR, MINUTE, refresh=2),
     Window("6 h", 6 * HOUR, 5 * MINUTE, refresh=5),
     Window("24 h", DAY, HOUR, refresh=10),
-    Window("7 days", 7 * DAY, HOUR, refresh=10),
-    Window("30 days", 30 * DAY, 6 * HOUR, refresh=10),
+    Window("7 d", 7 * DAY, HOUR, refresh=10),
+    Window("30 d", 30 * DAY, 6 * HOUR, refresh=10),
 ]
