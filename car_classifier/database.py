@@ -168,7 +168,7 @@ class _Inserts:
         self._counts = {
             name: self._adding(table)
             for name, table in metadata.tables.items()
-            if name.startswith("minute_")
+            if name.startswith(("minute_", "hour_"))
         }
         self._cameras = self._latest()
 
@@ -187,7 +187,8 @@ class _Inserts:
                 connection.execute(self._counts[name], counts)
             connection.execute(self._cameras, latest_photos(new))
         if new := self._keep_new(connection, dead_letters, rows.dead_letters):
-            connection.execute(self._counts["minute_dead"], rejection_counts(new))
+            for name, counts in rejection_counts(new).items():
+                connection.execute(self._counts[name], counts)
 
     def _keep_new(self, connection: Connection, table: Table, rows: list[Row]) -> list[Row]:
         """Insert rows and return those that were not there."""

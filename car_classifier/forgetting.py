@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Table, bindparam, delete, select
+from sqlalchemy import Column, Connection, Table, bindparam, delete, select
 
 from car_classifier.schema import (
     cameras,
     dead_letters,
+    hour_confidence,
+    hour_counts,
+    hour_dead,
+    hour_latency,
     minute_confidence,
     minute_counts,
     minute_dead,
@@ -29,7 +33,9 @@ def forget(connection: Connection, before: float) -> bool:
     more = _forget_messages(connection, before, predictions, "predicted", thumbnails)
     more |= _forget_messages(connection, before, dead_letters, "rejected")
     for table in (minute_counts, minute_confidence, minute_latency, minute_dead):
-        more |= _forget_minutes(connection, before, table)
+        more |= _forget_counts(connection, before - 60, table, table.c.minute)
+    for table in (hour_counts, hour_confidence, hour_latency, hour_dead):
+        more |= _forget_counts(connection, before - 3600, table, table.c.hour)
     connection.execute(delete(cameras).where(cameras.c.last_predicted < before))
     return more
 
@@ -55,11 +61,11 @@ def _forget_messages(
     return len(keys) == PORTION
 
 
-def _forget_minutes(connection: Connection, before: float, table: Table) -> bool:
-    minute = table.c.minute
-    old = select(minute).where(minute < before - 60).order_by(minute).limit(PORTION)
-    minutes = list(connection.scalars(old))
-    if not minutes:
+def _forget_counts(connection: Connection, before: float, table: Table, start: Column[int]) -> bool:
+    """Delete what was counted for minutes or hours that start earlier."""
+    old = select(start).where(start < before).order_by(start).limit(PORTION)
+    starts = list(connection.scalars(old))
+    if not starts:
         return False
-    connection.execute(delete(table).where(minute <= minutes[-1]))
-    return len(minutes) == PORTION
+    connection.execute(delete(table).where(start <= starts[-1]))
+    return len(starts) == PORTION

@@ -1,11 +1,11 @@
-"""Answers become rows, and rows become counts by the minute."""
+"""Answers become rows, and rows become counts by the minute and by the hour."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,13 @@ from car_classifier.class_map import CarClass
 from car_classifier.classifying import Answers, Rejection
 from car_classifier.model import ModelIdentity
 from car_classifier.predictions import Prediction, Source
-from car_classifier.schema import LONGEST_TEXT, confidence_bucket, latency_bucket, minute_of
+from car_classifier.schema import (
+    LONGEST_TEXT,
+    confidence_bucket,
+    hour_of,
+    latency_bucket,
+    minute_of,
+)
 
 __all__ = ["Key", "Row", "Rows", "key_of", "latest_photos", "prediction_counts", "rejection_counts"]
 
@@ -63,28 +69,31 @@ def key_of(row: Row) -> Key:
 
 def prediction_counts(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """What these predictions add to the tables of counts, by the table's name."""
-    counts: dict[str, Counter[tuple[tuple[str, Any], ...]]] = {
-        "minute_counts": Counter(),
-        "minute_confidence": Counter(),
-        "minute_latency": Counter(),
-    }
+    counts: dict[str, Counter[tuple[tuple[str, Any], ...]]] = defaultdict(Counter)
     for row in rows:
         minute = ("minute", minute_of(row["predicted"]))
+        hour = ("hour", hour_of(row["predicted"]))
         camera = ("camera_id", row["camera_id"])
         car = [(name, row[name]) for name in ("make", "model", "certain")]
-        counts["minute_counts"][(minute, camera, *car)] += 1
         confidence = ("bucket", confidence_bucket(row["confidence"]))
-        counts["minute_confidence"][(minute, confidence)] += 1
         latency = ("bucket", latency_bucket(row["latency_ms"]))
+        counts["minute_counts"][(minute, camera, *car)] += 1
+        counts["minute_confidence"][(minute, confidence)] += 1
         counts["minute_latency"][(minute, camera, latency)] += 1
+        counts["hour_counts"][(hour, *car)] += 1
+        counts["hour_confidence"][(hour, confidence)] += 1
+        counts["hour_latency"][(hour, camera, latency)] += 1
     return {name: _counted(counter) for name, counter in counts.items()}
 
 
-def rejection_counts(rows: Iterable[Row]) -> list[Row]:
-    """What these dead letters add to the table of their counts."""
-    return _counted(
-        Counter((("minute", minute_of(row["rejected"])), ("reason", row["reason"])) for row in rows)
-    )
+def rejection_counts(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """What these dead letters add to the tables of their counts, by the table's name."""
+    counts: dict[str, Counter[tuple[tuple[str, Any], ...]]] = defaultdict(Counter)
+    for row in rows:
+        reason = ("reason", row["reason"])
+        counts["minute_dead"][(("minute", minute_of(row["rejected"])), reason)] += 1
+        counts["hour_dead"][(("hour", hour_of(row["rejected"])), reason)] += 1
+    return {name: _counted(counter) for name, counter in counts.items()}
 
 
 def latest_photos(rows: Iterable[Row]) -> list[Row]:

@@ -44,6 +44,12 @@ from tests.stored import (
 
 PLACE = {"topic": "photos", "partition": 0}
 
+# Each has every answer once.
+ANSWER_COUNTS = [
+    *(schema.minute_counts, schema.minute_confidence, schema.minute_latency),
+    *(schema.hour_counts, schema.hour_confidence, schema.hour_latency),
+]
+
 
 def go_on() -> bool:
     return True
@@ -154,6 +160,27 @@ def test_answers_are_counted_by_the_minute(sink: DatabaseSink, database_url: str
     ]
 
 
+def test_answers_are_counted_by_the_hour(sink: DatabaseSink, database_url: str) -> None:
+    hour = MINUTE // 3600 * 3600
+    sink.deliver(batch(prediction(0), prediction(1, camera="cam02"), rejection(2)), go_on)
+    sink.deliver(batch(prediction(3, predicted=NOW + 60), rejection(4)), go_on)
+    sink.deliver(batch(prediction(5, certain=False, predicted=NOW + 3600)), go_on)
+
+    bmw = {"make": "BMW", "model": "M3 Coupe"}
+    assert rows(database_url, schema.hour_counts) == [
+        {"hour": hour, **bmw, "certain": True, "count": 3},
+        {"hour": hour + 3600, **bmw, "certain": False, "count": 1},
+    ]
+    assert rows(database_url, schema.hour_confidence) == [
+        {"hour": hour, "bucket": 15, "count": 3},
+        {"hour": hour + 3600, "bucket": 15, "count": 1},
+    ]
+    assert [row["count"] for row in rows(database_url, schema.hour_latency)] == [1, 1, 1, 1]
+    assert rows(database_url, schema.hour_dead) == [
+        {"hour": hour, "reason": "not_an_image", "count": 2}
+    ]
+
+
 def test_a_camera_is_listed_with_its_latest_photo(sink: DatabaseSink, database_url: str) -> None:
     sink.deliver(batch(prediction(5), prediction(6), prediction(0, 1, "cam02")), go_on)
     sink.deliver(batch(prediction(4, predicted=NOW - 30)), go_on)  # older, and late
@@ -195,9 +222,9 @@ def test_of_a_batch_that_is_partly_known_the_new_part_is_kept_and_counted(
 
     assert [row["offset"] for row in rows(database_url, schema.predictions)] == [0, 1, 3]
     assert len(rows(database_url, schema.thumbnails)) == 3
-    for table in (schema.minute_counts, schema.minute_confidence, schema.minute_latency):
+    for table in ANSWER_COUNTS:
         assert count(database_url, table) == 3
-    assert count(database_url, schema.minute_dead) == 2
+    assert count(database_url, schema.minute_dead) == count(database_url, schema.hour_dead) == 2
 
 
 def test_a_message_that_is_twice_in_a_batch_counts_once(
@@ -205,8 +232,8 @@ def test_a_message_that_is_twice_in_a_batch_counts_once(
 ) -> None:
     sink.deliver(batch(prediction(0), prediction(0), rejection(1), rejection(1)), go_on)
 
-    assert count(database_url, schema.minute_counts) == 1
-    assert count(database_url, schema.minute_dead) == 1
+    assert [count(database_url, table) for table in ANSWER_COUNTS] == [1] * 6
+    assert count(database_url, schema.minute_dead) == count(database_url, schema.hour_dead) == 1
 
 
 @pytest.mark.parametrize(
@@ -265,7 +292,7 @@ def test_two_consumers_with_the_same_messages_keep_and_count_each_once(database_
         list(pool.map(deliver, [batches, backwards]))
 
     assert len(rows(database_url, schema.predictions)) == 400
-    for table in (schema.minute_counts, schema.minute_confidence, schema.minute_latency):
+    for table in ANSWER_COUNTS:
         assert count(database_url, table) == 400
 
 
@@ -328,8 +355,8 @@ def test_old_results_are_deleted_from_every_table_in_portions(
     assert {row["partition"] for row in left["thumbnails"]} == {1}
     assert len(left["thumbnails"]) == len(left["predictions"]) == 15
     assert [row["camera_id"] for row in left["cameras"]] == ["new"]
-    assert left["dead_letters"] == left["minute_dead"] == []
-    for table in (schema.minute_counts, schema.minute_confidence, schema.minute_latency):
+    assert left["dead_letters"] == left["minute_dead"] == left["hour_dead"] == []
+    for table in ANSWER_COUNTS:
         assert count(database_url, table) == 15
 
 
