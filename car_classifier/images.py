@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-import re
+import threading
 import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops
 
 from car_classifier.errors import MessageError, Reason
+from car_classifier.image_files import check_file, spliced
 from car_classifier.thumbnails import thumbnail
 
 __all__ = ["decode_image", "decode_photo", "to_rgb"]
 
-# What cameras and people send. Pillow reads some forty more, each a parser open to strangers.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-# How a JPEG, PNG, GIF or WebP begins, however little of it has arrived.
-_SIGNATURE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP", re.DOTALL)
-# A 100-megapixel photo is 300 MB of RGB; more than that in a small file is a trap.
-MAX_PIXELS = 100_000_000
-# JPEGs are decoded at a half, quarter or eighth as long as this many times the size is left.
-DRAFT_MARGIN = 2
+# More in a file as small as a message is a trap. JPEGs may have more because telephones make such,
+# and because they can be decoded at an eighth.
+MAX_PIXELS = 50_000_000
+MAX_PIXELS_OF_JPEG = 100_000_000
+# Photos that are still larger when decoded take turns: many threads decode at once.
+LARGE_PIXELS = 16_000_000
+# JPEGs are decoded at a half, quarter or eighth as long as this many times the size is left. The
+# model's answers then change no more than if each value were one higher or lower by chance.
+DRAFT_MARGIN = 1.5
 _BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
+_MISSING = (127, 128)  # what libjpeg decodes missing data to, in every channel
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
+_BLENDING = ("L", "LA", "RGB", "RGBA", "CMYK")  # modes whose values can be averaged as they are
+_one_large = threading.Lock()
+
+# Pillow's advice on odd files is not for our users. Once and for all: the filters are the whole
+# program's, so that threads which set and restore them would get in each other's way.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def decode_image(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -42,36 +62,32 @@ def decode_photo(
         with_thumbnail: whether to make one on the way.
 
     Returns:
-        RGB 0-255, uint8 (height, width, 3), turned upright as its EXIF data asks for; and the
-        thumbnail, a JPEG, if asked for.
+        RGB 0-255, uint8 (height, width, 3), turned upright as its EXIF data asks for (EXIF data
+        that cannot be read asks for nothing); and the thumbnail, a JPEG, if asked for.
 
     Raises:
         MessageError: no image of a known kind, damaged or cut short, or too many pixels.
     """
+    kind = check_file(data)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's advice on odd files is not for our users
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise MessageError(
-                        Reason.IMAGE_TOO_LARGE,
-                        f"expected at most {MAX_PIXELS} pixels, got {image.width}x{image.height}",
-                    )
-                image.draft("RGB", (size[0] * DRAFT_MARGIN, size[1] * DRAFT_MARGIN))
-                upright = ImageOps.exif_transpose(image)
-                rgb = to_rgb(upright)
-                small = rgb.resize(size, Image.Resampling.BILINEAR)
-                thumb = thumbnail(rgb) if with_thumbnail else None
+        with Image.open(io.BytesIO(data), formats=[kind]) as image:
+            most = MAX_PIXELS_OF_JPEG if kind == "JPEG" else MAX_PIXELS
+            if image.width * image.height > most:
+                raise MessageError(
+                    Reason.IMAGE_TOO_LARGE,
+                    f"expected at most {most} pixels, got {image.width}x{image.height}",
+                )
+            _draft(image, size)
+            is_large = image.width * image.height > LARGE_PIXELS
+            with _one_large if is_large else contextlib.nullcontext():
+                image.load()
+                if kind == "JPEG" and _may_lack_data(image) and _lacks_data(image, data, size):
+                    raise MessageError(Reason.DAMAGED_IMAGE, "expected a whole JPEG, got a part")
+                turn = _turn(image)
+                small = _small(image, turn, size)
+                thumb = thumbnail(_turned(to_rgb(image), turn)) if with_thumbnail else None
     except MessageError:
         raise
-    except UnidentifiedImageError:
-        if _SIGNATURE.match(data):
-            raise MessageError(
-                Reason.DAMAGED_IMAGE, "expected a whole image, got one cut short or mixed up"
-            ) from None
-        raise MessageError(
-            Reason.NOT_AN_IMAGE, f"expected an image ({', '.join(FORMATS)}) in 'image_data'"
-        ) from None
     except Image.DecompressionBombError as error:
         raise MessageError(Reason.IMAGE_TOO_LARGE, str(error)) from error
     except MemoryError:
@@ -83,13 +99,52 @@ def decode_photo(
     return np.asarray(small), thumb
 
 
+def _draft(image: Image.Image, size: tuple[int, int]) -> None:
+    image.draft("RGB", (int(size[0] * DRAFT_MARGIN), int(size[1] * DRAFT_MARGIN)))
+
+
+def _may_lack_data(jpeg: Image.Image) -> bool:
+    """Whether the last pixel is what libjpeg puts where data is missing: cheap, seldom true."""
+    last = jpeg.getpixel((jpeg.width - 1, jpeg.height - 1))
+    channels = last if isinstance(last, tuple) else (last,)
+    return all(value in _MISSING for value in channels)
+
+
+def _lacks_data(jpeg: Image.Image, data: bytes, size: tuple[int, int]) -> bool:
+    """Whether the picture depends on what follows its data, and so lacks some."""
+    with Image.open(io.BytesIO(spliced(data)), formats=["JPEG"]) as other:
+        _draft(other, size)
+        return ImageChops.difference(jpeg, other).getbbox(alpha_only=False) is not None
+
+
+def _small(image: Image.Image, turn: Image.Transpose | None, size: tuple[int, int]) -> Image.Image:
+    """Upright RGB of this size. Shrunk before it is turned or converted, which is less work."""
+    if turn in _SIDEWAYS:
+        size = size[1], size[0]
+    if image.mode not in _BLENDING or "transparency" in image.info:
+        image = to_rgb(image)
+    return _turned(to_rgb(image.resize(size, Image.Resampling.BILINEAR)), turn)
+
+
+def _turned(image: Image.Image, turn: Image.Transpose | None) -> Image.Image:
+    return image if turn is None else image.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    try:
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - Pillow stumbles over damaged EXIF data in many ways
+        return None
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert an image of any mode to 8-bit RGB; transparency becomes white."""
     if image.mode.startswith("I"):  # 16-bit grey, where Pillow's own conversion would clip
-        values = np.asarray(image, np.float64)
-        image = Image.fromarray((values / 65535 * 255).clip(0, 255).astype(np.uint8))
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         ground = Image.new("RGBA", layer.size, _BACKGROUND)
         return Image.alpha_composite(ground, layer).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -166,7 +166,7 @@ def test_a_large_jpeg_decoded_small_looks_like_the_whole_one(size: tuple[int, in
     with Image.open(io.BytesIO(data)) as image:
         full = image.convert("RGB")
 
-    assert difference(data, full) < 1
+    assert difference(data, full) < 1.5
 
 
 @pytest.mark.parametrize(
@@ -181,25 +181,61 @@ def test_a_large_jpeg_decoded_small_looks_like_the_whole_one(size: tuple[int, in
         ("GIF", {}),
     ],
 )
-def test_a_file_cut_anywhere_is_refused_unless_every_pixel_is_there(
-    kind: str, options: dict[str, Any]
-) -> None:
+def test_a_file_cut_anywhere_is_refused(kind: str, options: dict[str, Any]) -> None:
     whole = encoded(picture(40, 30), kind, **options)
-    expected = decode_image(whole, SIZE)
+    decode_image(whole, SIZE)
 
-    classified, unrecognised = [], []
+    unrecognised = []
     for length in range(len(whole)):
-        try:
-            array = decode_image(whole[:length], SIZE)
-        except MessageError as error:
-            # The first bytes alone may not tell what it was going to be.
-            if error.reason is not Reason.DAMAGED_IMAGE:
-                unrecognised.append(length)
-        else:
-            classified.append(length)
-            assert (array == expected).all(), f"half a picture at {length} of {len(whole)} bytes"
-    assert max(unrecognised) < 20
-    assert len(classified) < 32  # at most the file's closing mark may be missing
+        # The first bytes alone may not tell what it was going to be.
+        if rejection(whole[:length]).reason is not Reason.DAMAGED_IMAGE:
+            unrecognised.append(length)
+    assert max(unrecognised) < 12
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
+def test_what_follows_an_image_is_ignored(kind: str) -> None:
+    whole = encoded(picture(), kind)
+
+    assert (decode_image(whole + bytes(100), SIZE) == decode_image(whole, SIZE)).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        ("RGB", {}),
+        ("RGB", {"restart_marker_blocks": 1}),
+        ("RGB", {"restart_marker_rows": 1}),
+        ("L", {}),
+        ("CMYK", {}),
+    ],
+)
+@pytest.mark.parametrize("side", [40, 500])
+def test_half_a_jpeg_that_was_closed_all_the_same_is_refused(
+    mode: str, options: dict[str, Any], side: int
+) -> None:
+    # Given a writer that ran out of photo and wrote the end mark: Pillow fills in grey
+    noise = np.random.default_rng(1).integers(0, 256, (side, side, 3), np.uint8)
+    whole = encoded(Image.fromarray(noise).convert(mode), "JPEG", **options)
+    start = whole.index(b"\xff\xda") + 20
+    decode_image(whole, SIZE)
+
+    for share in range(5, 86, 10):
+        cut = whole[: start + (len(whole) - start) * share // 100].rstrip(b"\xff")
+        assert rejection(cut + b"\xff\xd9").reason is Reason.DAMAGED_IMAGE
+
+
+@pytest.mark.parametrize("grey", [127, 128])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"restart_marker_blocks": 1}, {"progressive": True}])
+def test_a_whole_jpeg_with_a_grey_corner_is_read(
+    grey: int, mode: str, options: dict[str, Any]
+) -> None:
+    image = picture(640, 480)
+    image.paste((grey, grey, grey), (0, 200, 640, 480))
+
+    stored = image.convert(mode)
+    assert difference(encoded(stored, "JPEG", quality=95, **options), stored) < 4
 
 
 @pytest.mark.parametrize("size", [(800, 600), (4000, 3000)])
@@ -223,7 +259,7 @@ def test_bytes_that_are_no_image_are_refused(data: bytes) -> None:
     assert "JPEG" in error.detail
 
 
-@pytest.mark.parametrize("side", [10_001, 13_000, 20_000, 2**31 - 1])
+@pytest.mark.parametrize("side", [7072, 10_001, 13_000, 20_000, 2**31 - 1])
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(side: int) -> None:
     # Given a file of some kilobytes that would be hundreds of megabytes of pixels
     rows = bytes(8_000_000) if side < 20_000 else b""

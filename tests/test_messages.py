@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import importlib
 import json
 import math
+import tracemalloc
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from car_classifier import messages
 from car_classifier.errors import MessageError, Reason
-from car_classifier.messages import CarPhoto
+from car_classifier.messages import LONGEST_NAME, CarPhoto
 from tests.photos import message
 
 JSON = st.recursive(
@@ -109,6 +112,8 @@ def test_a_good_message_with_wrong_bytes_is_a_photo_or_rejected(data: st.DataObj
         (message(camera_id=7), Reason.BAD_FIELD),
         (message(image_name=["a"]), Reason.BAD_FIELD),
         (message(image_data={"a": 1}), Reason.BAD_FIELD),
+        (message(camera_id="c" * (LONGEST_NAME + 1)), Reason.BAD_FIELD),
+        (message(image_name="n" * 10**6), Reason.BAD_FIELD),
     ],
 )
 def test_a_message_of_another_kind_is_rejected(value: bytes | None, reason: Reason) -> None:
@@ -160,6 +165,38 @@ def test_extra_fields_are_ignored_and_the_last_of_two_counts() -> None:
     assert CarPhoto.decode(value).camera_id == "last"
 
 
+def test_json_of_millions_of_parts_is_refused_before_it_takes_gigabytes() -> None:
+    value = b'{"extra": [' + b"[]," * 7_000_000 + b"0]," + message()[1:]
+
+    tracemalloc.start()
+    error = rejection(value)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert error.reason is Reason.NOT_JSON
+    assert peak < 1_000_000
+
+
+def test_names_of_strangers_are_kept_and_can_be_written_anywhere() -> None:
+    for name in ("a\nb\x00\x1b[2K\u202e", "<script>alert(1)</script>", "n" * 10_000, "", "汽车🚗"):
+        assert CarPhoto.decode(message(camera_id=name, image_name=name)).image_name == name
+
+    # Half a surrogate pair, as in a file name that is not UTF-8: no encoding takes it
+    photo = CarPhoto.decode(message(camera_id="cam\udcff", image_name="\ud800.jpg"))
+    assert (photo.camera_id, photo.image_name) == ("cam\\udcff", "\\ud800.jpg")
+
+
+BASE64 = [pytest.param(base64, id="base64")]
+with contextlib.suppress(ImportError):
+    BASE64.append(pytest.param(importlib.import_module("pybase64"), id="pybase64"))
+
+
+@pytest.fixture(params=BASE64)
+def _base64(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "base64", request.param)
+
+
+@pytest.mark.usefixtures("_base64")
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", " ", "\t\n"])
 def test_base64_may_be_broken_into_lines(line_end: str) -> None:
     data = bytes(range(256))
@@ -169,6 +206,7 @@ def test_base64_may_be_broken_into_lines(line_end: str) -> None:
     assert CarPhoto.decode(message(image_data=lines)).image == data
 
 
+@pytest.mark.usefixtures("_base64")
 @pytest.mark.parametrize(
     "text",
     [
