@@ -32,7 +32,7 @@ POLL_MS = 250  # for new messages while there is nothing else to do; how soon a 
 BUSY_POLL_MS = 2  # while photos are under way; how soon their answers are noticed
 AHEAD = 2  # batches that may be fetched and decoded beyond those handed to the model
 MOST_BYTES = 64 * 2**20  # in messages under way; beyond it none is fetched, whatever their number
-IN_MODEL = 2  # batches handed to the model: one that it works on, one that is ready
+IN_MODEL = 2  # batches that the model works on: while one ends, no processor waits for it
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def answered_batches(
 
     Args:
         stream: the records. Whoever iterates commits a batch before asking for the next.
-        classifier: the model; one thread of its own calls it.
+        classifier: the model; `IN_MODEL` threads of its own call it.
         batching: sizes and limits.
         max_messages: end after so many records.
         decode: how a record becomes an image, in threads of its own.
@@ -180,7 +180,7 @@ def answered_batches(
     def classify(batch: list[_UnderWay]) -> list[Prediction | Rejection]:
         return answer([item.decoded.result() for item in batch], classifier, batching)
 
-    with _threads(1, "model") as model, _threads(os.cpu_count(), "decode") as decoders:
+    with _threads(IN_MODEL, "model") as model, _threads(os.cpu_count(), "decode") as decoders:
         while True:
             if _closes(ahead, in_model, batching, more_to_come=left > 0):
                 batch = [ahead.popleft() for _ in range(min(batching.batch_size, len(ahead)))]
@@ -231,12 +231,11 @@ def _closes(
     ahead: deque[_UnderWay], in_model: deque[_InModel], batching: Batching, more_to_come: bool
 ) -> bool:
     """Whether the next batch goes to the model now."""
-    if not ahead or len(in_model) >= IN_MODEL:
+    at_work = sum(not batch.answers.done() for batch in in_model)
+    if not ahead or at_work >= IN_MODEL:
         return False
     if len(ahead) >= batching.batch_size or _room(ahead, in_model, batching) <= 0:
         return True
-    if not all(batch.answers.done() for batch in in_model):  # others may join meanwhile
-        return False
     waited_ms = (time.monotonic() - ahead[0].arrived) * 1000
     return waited_ms >= batching.max_wait_ms or not more_to_come
 

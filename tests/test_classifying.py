@@ -44,13 +44,16 @@ class StandIn:
         self.classes = [CarClass("BMW", "M3 Coupe", 2012), CarClass("Audi")]
         self.batches: list[tuple[int, ...]] = []
         self._work = work
-        self._at_work = threading.Lock()
+        self._at_work = threading.Semaphore(IN_MODEL)
+        self._counting = threading.Lock()
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         assert images.dtype == np.uint8
-        assert self._at_work.acquire(blocking=False)  # runtimes are not made for two threads
-        self.batches.append(images.shape)
-        self._work(len(self.batches))
+        assert self._at_work.acquire(blocking=False)  # no more batches at a time than agreed
+        with self._counting:
+            self.batches.append(images.shape)
+            number = len(self.batches)
+        self._work(number)
         self._at_work.release()
         return np.tile(np.array([0.75, 0.25], np.float32), (len(images), 1))
 
@@ -321,20 +324,25 @@ def test_while_a_batch_is_in_the_model_the_next_is_decoded(
     assert offsets(*batches) == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
-def test_while_a_batch_is_given_out_the_next_is_in_the_model() -> None:
+def test_batches_are_in_the_model_together_and_what_comes_meanwhile_gathers() -> None:
     # Given photos that come one by one while the model is busy
-    stream = FakeStream(records(0, 1, 2, 3), records(4), records(5))
-    both_fetched, second = threading.Event(), threading.Event()
-    stream.on_take = lambda _: both_fetched.set() if not stream.fetches else None
-    model = StandIn(lambda batch: wait_for(both_fetched) if batch == 1 else second.set())
-    with contextlib.closing(run(stream, model)) as batches:
-        # When the first batch is done, and whoever prints it takes their time
-        first = next(batches)
+    stream = FakeStream(records(0, 1, 2, 3), *(records(offset) for offset in range(4, 7)))
+    both_at_work, all_fetched = threading.Barrier(IN_MODEL), threading.Event()
+    stream.on_take = lambda _: all_fetched.set() if len(stream.fetches) == 1 else None
 
-        # Then what has gathered meanwhile is in the model together
-        wait_for(second)
-        assert model.sizes == [4, 2]
-        assert offsets(first, next(batches)) == [[0, 1, 2, 3], [4, 5]]
+    def work(batch: int) -> None:
+        if batch <= IN_MODEL:
+            both_at_work.wait(SECONDS)
+            wait_for(all_fetched)
+
+    model = StandIn(work)
+
+    # When the first batches are done
+    batches = list(run(stream, model, 7))
+
+    # Then what has gathered meanwhile is in the model together
+    assert offsets(*batches) == [[0, 1, 2, 3], [4], [5, 6]]
+    assert sorted(model.sizes[:IN_MODEL]) == [1, 4]
 
 
 def test_a_slow_model_stops_the_fetching_but_not_the_signs_of_life(
@@ -412,7 +420,9 @@ def test_a_stop_while_nothing_comes_ends_at_once() -> None:
     assert len(stream.asked) == 3
 
 
-def test_an_error_of_the_model_is_ours_to_see_and_the_end() -> None:
+def test_an_error_of_the_model_is_ours_to_see_and_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classifying, "IN_MODEL", 1)  # so that the second batch is the second
+
     def fail_later(batch: int) -> None:
         if batch == 2:
             raise RuntimeError("out of memory")
