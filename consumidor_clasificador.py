@@ -91,12 +91,8 @@ def open_monitor(options: argparse.Namespace) -> Monitor | None:
     """Start to serve metrics, if they are asked for; only then is their package needed."""
     if options.metrics_port is None:
         return None
-    try:
+    with needs("metrics"):
         from car_classifier.monitoring import Monitor
-    except ModuleNotFoundError as error:
-        raise SettingsError(
-            f"--metrics-port: {error}: pip install -r requirements/metrics.txt"
-        ) from error
     return Monitor(options.metrics_host, options.metrics_port)
 
 

@@ -60,7 +60,7 @@ class Health:
             return "the model is being loaded"
         state = self._state
         if state is None:
-            return "Kafka has not answered yet"
+            return "Kafka or the database has not answered yet"
         if not state.broker_answers:
             return "Kafka does not answer"
         if not state.partitions:

@@ -46,7 +46,7 @@ def test_a_service_that_starts_is_alive_and_says_what_it_waits_for(clock: Clock)
     health = Health(clock)
     assert health.obstacle() == "the model is being loaded"
     health.model_loaded()
-    assert health.obstacle() == "Kafka has not answered yet"
+    assert health.obstacle() == "Kafka or the database has not answered yet"
     state = StreamState()
     health.watch(state)
     assert str(health.obstacle()).startswith("no partition is assigned")

@@ -196,14 +196,13 @@ def test_without_the_package_the_error_names_what_to_install(
 ) -> None:
     # A module of that name that says what Python says when there is none.
     (tmp_path / "prometheus_client.py").write_text(
-        "raise ModuleNotFoundError(\"No module named 'prometheus_client'\")"
+        "raise ModuleNotFoundError(name='prometheus_client')"
     )
     environment = embedded.environment(**model, PYTHONPATH=str(tmp_path))
     with Program([CONSUMER, "--metrics-port", str(port)], environment) as program:
         assert program.end() == 2
     assert program.err == [
-        "error: --metrics-port: No module named 'prometheus_client': "
-        "pip install -r requirements/metrics.txt"
+        "error: prometheus_client is not installed: pip install -r requirements/metrics.txt"
     ]
 
 
