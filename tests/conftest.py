@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.kafka_services import Broker, Embedded, RealKafka, kafka_jars, missing_tools
+from tests.models import write_colour_model
 from tests.postgres import Postgres, missing_postgres
+from tests.scripts import Programs
 from tests.secure_kafka import SecureKafka
 
 
@@ -82,6 +84,24 @@ def topic(broker: Broker) -> str:
 def group_id() -> str:
     """The name of a consumer group that nobody has used."""
     return f"group-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return what points the consumer at a model that starts and answers at once."""
+    path, classes = write_colour_model(tmp_path_factory.mktemp("model"))
+    return {
+        "MODEL_PATH": str(path),
+        "CLASSES_PATH": str(classes),
+        "RUNTIME": "keras",
+        "CUDA_VISIBLE_DEVICES": "-1",  # a graphics card, if there is one, takes seconds to start
+    }
+
+
+@pytest.fixture
+def programs(model: dict[str, str]) -> Iterator[Programs]:
+    with Programs(model) as started:
+        yield started
 
 
 def require_real_kafka(missing: list[str], *, ci: bool) -> None:

@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+# Plain colours, which `tests.models.colour_model` tells apart; it is not sure of grey.
+RED, GREEN, BLUE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (128, 128, 128)
+
 
 def picture(width: int = 64, height: int = 48) -> Image.Image:
     """Return a smooth RGB picture, different in each corner, that compresses like a photo."""
@@ -24,6 +27,15 @@ def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def colour(rgb: tuple[int, int, int], kind: str = "PNG", side: int = 20) -> bytes:
+    """Return a photo that the model of these tests knows."""
+    return encoded(Image.new("RGB", (side, side), rgb), kind)
+
+
+def base64_of(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def message(**changes: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.kafka_services import Broker
 
 ROOT = Path(__file__).parent.parent
 PRODUCER = "productor_camara.py"
@@ -115,6 +119,37 @@ class Program:
                 self._changed.notify_all()
         with self._changed:
             self._changed.notify_all()
+
+
+class Programs:
+    """Starts programs for a test; all that still run at its end are killed."""
+
+    def __init__(self, model: dict[str, str]) -> None:
+        self._model = model
+        self._started: list[Program] = []
+
+    def __enter__(self) -> Programs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for program in self._started:
+            program.__exit__(None, None, None)
+
+    def start(self, broker: Broker, *arguments: str | Path, **variables: str) -> Program:
+        program = Program(arguments, broker.environment(**self._model, **variables))
+        self._started.append(program)
+        return program
+
+
+def answers(*consumers: Program) -> list[dict[str, Any]]:
+    """Return what consumers with --json have said so far."""
+    return [json.loads(line) for consumer in consumers for line in list(consumer.out)]
+
+
+def assert_no_stack_trace(*started: Program) -> None:
+    for program in started:
+        text = repr(program)
+        assert "Traceback" not in text, text
 
 
 def clean_environment(**more: str) -> dict[str, str]:

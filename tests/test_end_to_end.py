@@ -10,70 +10,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer
-from PIL import Image
 
 from car_classifier.embedded_broker import LOOPBACK, free_port
 from tests.kafka_services import TOPIC, Broker, RealKafka
-from tests.models import write_colour_model
-from tests.photos import encoded, message
-from tests.scripts import CONSUMER, PRODUCER, ROOT, SECONDS, Program, clean_environment
+from tests.photos import BLUE, GREEN, GREY, RED, base64_of, colour, message
+from tests.scripts import (
+    CONSUMER,
+    PRODUCER,
+    ROOT,
+    SECONDS,
+    Program,
+    Programs,
+    answers,
+    assert_no_stack_trace,
+    clean_environment,
+)
+from tests.topics import LARGEST_PHOTO, publish, records
 
-RED, GREEN, BLUE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (128, 128, 128)
-LARGEST_PHOTO = 15 * 2**20
 START = ["Loading model and class names...", "Model and classes loaded successfully!"]
-
-
-def colour(rgb: tuple[int, int, int], kind: str = "PNG", side: int = 20) -> bytes:
-    """Return a photo that the model of these tests knows."""
-    return encoded(Image.new("RGB", (side, side), rgb), kind)
-
-
-def base64_of(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return what points the consumer at a model that starts and answers at once."""
-    path, classes = write_colour_model(tmp_path_factory.mktemp("model"))
-    return {
-        "MODEL_PATH": str(path),
-        "CLASSES_PATH": str(classes),
-        "RUNTIME": "keras",
-        "CUDA_VISIBLE_DEVICES": "-1",  # a graphics card, if there is one, takes seconds to start
-    }
-
-
-@pytest.fixture
-def programs(model: dict[str, str]) -> Iterator[Programs]:
-    with Programs(model) as started:
-        yield started
-
-
-class Programs:
-    """Starts programs for a test; all that still run at its end are killed."""
-
-    def __init__(self, model: dict[str, str]) -> None:
-        self._model = model
-        self._started: list[Program] = []
-
-    def __enter__(self) -> Programs:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for program in self._started:
-            program.__exit__(None, None, None)
-
-    def start(self, broker: Broker, *arguments: str | Path, **variables: str) -> Program:
-        program = Program(arguments, broker.environment(**self._model, **variables))
-        self._started.append(program)
-        return program
 
 
 @pytest.fixture
@@ -87,48 +44,12 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def publish(broker: Broker, topic: str, messages: Sequence[tuple[str, bytes | None]]) -> None:
-    """Send keys and values, and return when all are acknowledged."""
-    with KafkaProducer(bootstrap_servers=broker.bootstrap_servers) as producer:
-        sent = [producer.send(topic, value, key=key.encode()) for key, value in messages]
-        for future in sent:
-            future.get(timeout=SECONDS)
-
-
-def records(broker: Broker, topic: str, count: int) -> list[Any]:
-    """Return the first messages of a topic."""
-    found: list[Any] = []
-    with KafkaConsumer(
-        topic,
-        bootstrap_servers=broker.bootstrap_servers,
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=2 * LARGEST_PHOTO,
-    ) as consumer:
-        deadline = time.monotonic() + SECONDS
-        while len(found) < count and time.monotonic() < deadline:
-            for part in consumer.poll(timeout_ms=500).values():
-                found += part
-    assert len(found) == count
-    return found
-
-
 def predictions(program: Program) -> list[str]:
     return [line for line in program.out if " -> Make: " in line]
 
 
-def answers(*consumers: Program) -> list[dict[str, Any]]:
-    """Return what consumers with --json have said so far."""
-    return [json.loads(line) for consumer in consumers for line in list(consumer.out)]
-
-
 def sent(program: Program) -> list[str]:
     return [line for line in program.out if line.startswith("Sent: ")]
-
-
-def assert_no_stack_trace(*started: Program) -> None:
-    for program in started:
-        text = repr(program)
-        assert "Traceback" not in text, text
 
 
 def test_started_before_the_broker_both_wait_and_then_photos_are_named(
