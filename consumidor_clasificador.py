@@ -23,9 +23,16 @@ from car_classifier.console import (
     quiet_kafka_log,
 )
 from car_classifier.consuming import PhotoStream
+from car_classifier.dead_letters import (
+    DeadLetters,
+    create_dead_letter_topic,
+    dead_letter_topic,
+)
 from car_classifier.delivery import Sink, deliver
 from car_classifier.errors import CarClassifierError, SettingsError
 from car_classifier.model import Classifier, load_classifier
+from car_classifier.outbox import check_topics, open_outbox
+from car_classifier.results import RESULTS_TOPIC, ResultsTopic
 from car_classifier.runtimes import RUNTIMES
 from car_classifier.shutdown import StopSignal
 
@@ -82,6 +89,12 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         default=environment_default("KEEP_DAYS", None),
         help="delete results that are older [KEEP_DAYS; never]")
     add("--max-messages", type=checked(int, minimum=1), metavar="N", help="end after N messages")
+    add("--results-topic", nargs="?", const=RESULTS_TOPIC, metavar="NAME",
+        default=environment_default("RESULTS_TOPIC", None),
+        help=f"send predictions to a topic, {RESULTS_TOPIC} if none is named [RESULTS_TOPIC; off]")
+    add("--dead-letter-topic", default=environment_default("DEAD_LETTER_TOPIC", None),
+        metavar="NAME", help="where rejected messages go, as they came "
+        "[DEAD_LETTER_TOPIC; name of the topic + .dlq]")
     add("--json", action="store_true", help="one JSON object a line on stdout, the rest on stderr")
     # fmt: on
     return parser.parse_args(arguments)
@@ -110,6 +123,8 @@ def open_database(options: argparse.Namespace, classifier: Classifier) -> Databa
 def serve(options: argparse.Namespace, stopped: Callable[[], bool]) -> int:
     """Classify photos until the end or a signal; return the exit status."""
     settings = broker_settings(options)
+    dead_letters = options.dead_letter_topic or dead_letter_topic(settings.topic)
+    check_topics(settings, results_topic=options.results_topic, dead_letter_topic=dead_letters)
     notes = sys.stderr if options.json else sys.stdout
     monitor = open_monitor(options)
     if monitor:
@@ -140,7 +155,15 @@ def serve(options: argparse.Namespace, stopped: Callable[[], bool]) -> int:
     with contextlib.ExitStack() as stack:
         stream = PhotoStream(consumer, settings, stopped, measure_lag=monitor is not None)
         stack.enter_context(contextlib.closing(stream))
+        outbox = connect(lambda: open_outbox(settings), settings, stopped)
+        if outbox is None:
+            return 0
+        stack.enter_context(contextlib.closing(outbox))
+        create_dead_letter_topic(settings, dead_letters)
         sinks: list[Sink] = []  # in the order in which a batch is delivered
+        if options.results_topic:
+            sinks.append(ResultsTopic(outbox, options.results_topic, classifier.identity))
+        sinks.append(DeadLetters(outbox, dead_letters))
         if database:
             sinks.append(stack.enter_context(contextlib.closing(database)))
         reader = decode

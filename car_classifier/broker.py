@@ -14,6 +14,7 @@ from kafka import KafkaConsumer, KafkaProducer
 from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFailedError
 
 from car_classifier.errors import BrokerError, SettingsError
+from car_classifier.joining import remember_joins
 from car_classifier.refusal import refusal
 from car_classifier.security import Security
 
@@ -21,6 +22,7 @@ __all__ = [
     "NO_ENTRY",
     "TOPIC",
     "BrokerSettings",
+    "check_topic",
     "connect",
     "make_consumer",
     "make_producer",
@@ -64,11 +66,7 @@ class BrokerSettings:
             raise SettingsError(
                 f"bootstrap servers: expected host:port[,...], got {self.bootstrap_servers!r}"
             )
-        if not _TOPIC_NAME.fullmatch(self.topic) or self.topic in (".", ".."):
-            raise SettingsError(
-                "topic: expected 1 to 249 letters, digits, dots, underscores and hyphens, "
-                f"got {self.topic!r}"
-            )
+        check_topic("topic", self.topic)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> BrokerSettings:
@@ -98,6 +96,19 @@ class BrokerSettings:
             "bootstrap_timeout_ms": int(CONNECT_SECONDS * 1000),
             **self.security.client_options(),
         }
+
+
+def check_topic(what: str, name: str) -> None:
+    """Check a topic's name by Kafka's rule.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    if not _TOPIC_NAME.fullmatch(name) or name in (".", ".."):
+        raise SettingsError(
+            f"{what}: expected 1 to 249 letters, digits, dots, underscores and hyphens, "
+            f"got {name!r}"
+        )
 
 
 def connect(
@@ -173,14 +184,13 @@ def make_producer(settings: BrokerSettings, **overrides: Any) -> KafkaProducer:
     Raises:
         KafkaError: no broker answers.
     """
-    return KafkaProducer(
-        **settings.client_options(),
-        max_request_size=MAX_MESSAGE_BYTES,
-        delivery_timeout_ms=2**31 - 1,
-        max_block_ms=int(SEND_BLOCK_SECONDS * 1000),
-        reconnect_backoff_max_ms=1000,
-        **overrides,
-    )
+    options = {
+        "max_request_size": MAX_MESSAGE_BYTES,
+        "delivery_timeout_ms": 2**31 - 1,
+        "max_block_ms": int(SEND_BLOCK_SECONDS * 1000),
+        "reconnect_backoff_max_ms": 1000,
+    }
+    return KafkaProducer(**settings.client_options(), **(options | overrides))
 
 
 def make_consumer(
@@ -191,7 +201,7 @@ def make_consumer(
     Raises:
         KafkaError: no broker answers.
     """
-    return KafkaConsumer(
+    consumer = KafkaConsumer(
         **settings.client_options(),
         group_id=group_id,
         enable_auto_commit=False,
@@ -203,6 +213,8 @@ def make_consumer(
         reconnect_backoff_max_ms=1000,
         **overrides,
     )
+    remember_joins(consumer)
+    return consumer
 
 
 def _addresses(settings: BrokerSettings) -> list[str]:

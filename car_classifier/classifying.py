@@ -25,6 +25,7 @@ from car_classifier.images import decode_photo
 from car_classifier.messages import CarPhoto
 from car_classifier.model import Classifier
 from car_classifier.predictions import Prediction, Source, predict_top_k, printable
+from car_classifier.retrying import Failure, decoded_alone, predict_each
 
 __all__ = ["Answers", "Batching", "Rejection", "answer", "answered_batches", "decode"]
 
@@ -108,28 +109,32 @@ def decode(record: Any, size: tuple[int, int], with_thumbnail: bool = False) -> 
 def answer(
     decoded: Sequence[_Photo | Rejection], classifier: Classifier, batching: Batching
 ) -> list[Prediction | Rejection]:
-    """Classify the photos together; rejections stay in their places."""
+    """Classify the photos together, or one by one if that fails; rejections keep their places.
+
+    Raises:
+        ModelError: the model itself fails.
+    """
     photos = [item for item in decoded if isinstance(item, _Photo)]
     if not photos:
         return [item for item in decoded if isinstance(item, Rejection)]
-    probabilities = classifier.predict(np.stack([photo.image for photo in photos]))
+    probabilities = predict_each(classifier, [photo.image for photo in photos])
     now = time.time()
     answers = zip(photos, probabilities, strict=True)
     return [
-        item
-        if isinstance(item, Rejection)
-        else _prediction(*next(answers), classifier, batching, now)
+        item if isinstance(item, Rejection) else _judged(*next(answers), classifier, batching, now)
         for item in decoded
     ]
 
 
-def _prediction(
+def _judged(
     item: _Photo,
-    probabilities: NDArray[np.float32],
+    probabilities: NDArray[np.float32] | Failure,
     classifier: Classifier,
     batching: Batching,
     now: float,
-) -> Prediction:
+) -> Prediction | Rejection:
+    if isinstance(probabilities, Failure):
+        return Rejection(item.source, probabilities.error, item.received, probabilities.attempts)
     best = predict_top_k(probabilities, classifier.classes, batching.top_k)
     certain = best[0][1] >= batching.min_confidence
     return Prediction(item.photo, item.source, best, certain, item.received, now, item.thumbnail)
@@ -178,7 +183,11 @@ def answered_batches(
     in_model: deque[_InModel] = deque()
 
     def classify(batch: list[_UnderWay]) -> list[Prediction | Rejection]:
-        return answer([item.decoded.result() for item in batch], classifier, batching)
+        decoded = [_decoded(item, decode_one, classifier) for item in batch]
+        return answer(decoded, classifier, batching)
+
+    def decode_one(record: Any) -> _Photo | Rejection:
+        return decode(record, classifier.input_size, batching.thumbnails)
 
     with _threads(IN_MODEL, "model") as model, _threads(os.cpu_count(), "decode") as decoders:
         while True:
@@ -210,7 +219,7 @@ def answered_batches(
                 stream.keep_alive()
             left += _revoke(stream.revoked(), ahead, in_model)
             for record in records:
-                future = decoders.submit(decode, record, classifier.input_size, batching.thumbnails)
+                future = decoders.submit(decode_one, record)
                 ahead.append(_UnderWay(record, time.monotonic(), future))
             left -= len(records)
             if room <= 0 and in_model:
@@ -238,6 +247,21 @@ def _closes(
         return True
     waited_ms = (time.monotonic() - ahead[0].arrived) * 1000
     return waited_ms >= batching.max_wait_ms or not more_to_come
+
+
+def _decoded(
+    item: _UnderWay, decode: Callable[[Any], _Photo | Rejection], classifier: Classifier
+) -> _Photo | Rejection:
+    """What a decoding thread made of a record; decoded here and alone if memory was short there."""
+    try:
+        return item.decoded.result()
+    except MemoryError:
+        received = time.time()
+    decoded = decoded_alone(lambda: decode(item.record), classifier)
+    if isinstance(decoded, Failure):
+        source = Source(item.record.topic, item.record.partition, item.record.offset)
+        return Rejection(source, decoded.error, received, decoded.attempts)
+    return decoded
 
 
 def _done(handed: _InModel) -> Answers:

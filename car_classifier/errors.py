@@ -44,6 +44,8 @@ class Reason(str, Enum):
     NOT_AN_IMAGE = "not_an_image"
     DAMAGED_IMAGE = "damaged_image"
     IMAGE_TOO_LARGE = "image_too_large"
+    OUT_OF_MEMORY = "out_of_memory"
+    MODEL_FAILED = "model_failed"
 
 
 class MessageError(CarClassifierError):

@@ -155,7 +155,7 @@ def assert_no_stack_trace(*started: Program) -> None:
 def clean_environment(**more: str) -> dict[str, str]:
     """Return the tests' environment less what configures the programs, with some of it set."""
     settings = ("KAFKA_", "CAMERA_", "MODEL_PATH", "CLASSES_PATH", "BATCH_SIZE", "MIN_CONFIDENCE")
-    settings += ("DATABASE_URL", "KEEP_DAYS")
+    settings += ("DATABASE_URL", "KEEP_DAYS", "RESULTS_TOPIC", "DEAD_LETTER_TOPIC")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
     # The tiny models of the tests are for the processor; a graphics card takes seconds to start.
     return inherited | {"CUDA_VISIBLE_DEVICES": "-1"} | more

@@ -28,7 +28,7 @@ from car_classifier.classifying import (
     answered_batches,
     decode,
 )
-from car_classifier.errors import Reason
+from car_classifier.errors import ModelError, Reason
 from car_classifier.predictions import Prediction
 from tests.photos import Record, encoded, message, picture, records
 
@@ -53,8 +53,10 @@ class StandIn:
         with self._counting:
             self.batches.append(images.shape)
             number = len(self.batches)
-        self._work(number)
-        self._at_work.release()
+        try:
+            self._work(number)
+        finally:
+            self._at_work.release()
         return np.tile(np.array([0.75, 0.25], np.float32), (len(images), 1))
 
     @property
@@ -420,31 +422,32 @@ def test_a_stop_while_nothing_comes_ends_at_once() -> None:
     assert len(stream.asked) == 3
 
 
-def test_an_error_of_the_model_is_ours_to_see_and_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_works_no_more_is_the_end_after_what_it_had_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(classifying, "IN_MODEL", 1)  # so that the second batch is the second
 
-    def fail_later(batch: int) -> None:
-        if batch == 2:
-            raise RuntimeError("out of memory")
+    def fail_from_now_on(call: int) -> None:
+        if call >= 2:
+            raise RuntimeError("the device is gone")
 
-    batches = run(FakeStream(records(*range(40))), StandIn(fail_later))
+    model = StandIn(fail_from_now_on)
+    batches = run(FakeStream(records(*range(40))), model)
 
     assert offsets(next(batches)) == [[0, 1, 2, 3]]
-    with pytest.raises(RuntimeError, match="out of memory"):
+    with pytest.raises(ModelError, match="the device is gone"):
         next(batches)
     assert list(batches) == []
     assert threads() == []
 
 
-def test_an_error_in_decoding_that_is_no_rejection_is_the_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def out_of_memory(*_: object) -> Any:
-        raise MemoryError
+def test_an_error_of_our_own_in_decoding_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> Any:
+        raise AttributeError
 
-    monkeypatch.setattr(classifying, "decode", out_of_memory)
+    monkeypatch.setattr(classifying, "decode", broken)
 
-    with pytest.raises(MemoryError):
+    with pytest.raises(AttributeError):
         next(run(FakeStream(records(0)), StandIn()))
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from car_classifier.errors import Reason
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHARED_OPTIONS = {"--bootstrap-servers": "KAFKA_BOOTSTRAP_SERVERS", "--topic": "KAFKA_TOPIC"}
@@ -73,3 +75,10 @@ def test_every_training_command_of_the_readme_has_the_options_shown(module: str)
         ).stdout
         for option in re.findall(r"--[a-z-]+", command):
             assert option in text
+
+
+def test_every_reason_for_a_dead_letter_is_in_the_readme() -> None:
+    sentence = re.search(r"^Reasons: ([^.]*)\.", README, re.MULTILINE)
+
+    assert sentence
+    assert re.findall(r"`([a-z_]+)`", sentence[1]) == [reason.value for reason in Reason]
