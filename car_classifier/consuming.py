@@ -164,6 +164,7 @@ class PhotoStream(ConsumerRebalanceListener):
             try:
                 self._consumer.commit(offsets, timeout_ms=COMMIT_MS)
                 self._done |= {partition: done.offset for partition, done in offsets.items()}
+                self._report(True)
                 return
             except (CommitFailedError, RebalanceInProgressError):
                 _say("Partitions moved to another consumer before a commit: some photos may repeat")
@@ -172,8 +173,8 @@ class PhotoStream(ConsumerRebalanceListener):
                 if not error.retriable:
                     raise refused(self._settings, error) from error
                 raise_if_refused(self._settings)
-                _say(f"Kafka at {self._settings.bootstrap_servers} takes no commit; trying again")
-                self.state.broker_answers = False
+                self._report(False)
+                self.keep_alive()
                 if self._stopped():
                     return
 

@@ -81,4 +81,4 @@ def test_every_reason_for_a_dead_letter_is_in_the_readme() -> None:
     sentence = re.search(r"^Reasons: ([^.]*)\.", README, re.MULTILINE)
 
     assert sentence
-    assert re.findall(r"`([a-z_]+)`", sentence[1]) == [reason.value for reason in Reason]
+    assert re.findall(r"`([a-z_0-9]+)`", sentence[1]) == [reason.value for reason in Reason]
