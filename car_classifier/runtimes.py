@@ -16,7 +16,6 @@ import functools
 import importlib.util
 import os
 import sys
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from car_classifier.errors import ModelError, SettingsError
+from car_classifier.model_files import check_keras_archive
 from car_classifier.sharing import MOST_ENGINES, Engine, SharedOut, processors
 
 __all__ = ["RUNTIMES", "Runtime", "load_runtime", "native_log_muted", "root_cause"]
@@ -252,11 +252,7 @@ def _litert_interpreter() -> Any:
 def _load_keras(path: Path) -> Any:
     import keras
 
-    if not zipfile.is_zipfile(path):
-        raise ModelError(
-            f"{path}: expected a .keras file, which is a zip archive; got something else "
-            "or a part of one"
-        )
+    check_keras_archive(path)
     try:
         # Safe mode refuses files that bring code of their own along.
         return keras.saving.load_model(path, compile=False, safe_mode=True)
