@@ -11,7 +11,7 @@ RUN = $(VENV)/bin/python
 PIP = $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint format clean
+.PHONY: help demo test bench pictures lint format clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.* ## ' $(MAKEFILE_LIST) | awk -F ':.* ## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ bench: $(VENV)/bench.installed ## measure speed (10 minutes; leave the machine a
 	$(RUN) -m benchmarks.pipeline
 	$(RUN) -m benchmarks.producer
 	$(RUN) -m benchmarks.scaling
+
+pictures: $(VENV)/dev.installed ## draw the README's pictures anew, by the tests that make them: docs
+	PICTURES=docs $(RUN) -m pytest -m pictures
 
 lint: $(VENV)/dev.installed ## check style, formatting and types
 	$(RUN) -m ruff check .

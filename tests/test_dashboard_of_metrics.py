@@ -192,6 +192,7 @@ def test_panels_do_not_lie_over_each_other() -> None:
         taken |= cells
 
 
+@pytest.mark.pictures
 def test_the_dashboard_is_drawn_for_the_readme(observed: Observed, tmp_path: Path) -> None:
     seconds = 120.0 if PICTURES else 10.0
     while (passed := time.monotonic() - observed.since) < seconds and PICTURES:
