@@ -11,7 +11,7 @@ RUN = $(VENV)/bin/python
 PIP = $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench pictures lint format clean
+.PHONY: help demo test bench pictures lint audit format clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.* ## ' $(MAKEFILE_LIST) | awk -F ':.* ## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ lint: $(VENV)/dev.installed ## check style, formatting and types
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+audit: $(VENV)/dev.installed ## look up known vulnerabilities of the installed packages (needs the network)
+	$(RUN) .ci/audit.py
 
 format: $(VENV)/dev.installed ## rewrite the files in the project's format
 	$(RUN) -m ruff check --fix .

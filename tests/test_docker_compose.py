@@ -45,14 +45,27 @@ class TestFile:
         )
         assert len({image.split(":")[1] for image in images}) == 1
 
-    def test_published_ports_are_reachable_from_this_machine_only(
+    def test_nothing_can_be_reached_from_another_machine(self, compose: dict[str, Any]) -> None:
+        published = {
+            name: [str(port) for port in service.get("ports", [])]
+            for name, service in compose["services"].items()  # those of every profile
+        }
+        assert published["kafka"]
+        for name, ports in published.items():
+            assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in ports), name
+
+    def test_no_service_gets_more_of_this_machine_than_it_needs(
         self, compose: dict[str, Any]
     ) -> None:
-        published = [
-            port for service in compose["services"].values() for port in service.get("ports", [])
-        ]
-        assert published
-        assert all(port.startswith("127.0.0.1:") for port in published)
+        # Each of these would make the addresses above, or the container's walls, void.
+        undermining = {"network_mode", "privileged", "pid", "ipc", "cap_add", "devices"}
+        for name, service in compose["services"].items():
+            assert not undermining & service.keys(), name
+            mounts = [str(volume) for volume in service.get("volumes", [])]
+            assert not [mount for mount in mounts if "docker.sock" in mount], name
+        assert not [network for network in (compose.get("networks") or {}).values() if network], (
+            "networks of the host's"
+        )
 
     @pytest.mark.parametrize(
         ("service", "folders"),
