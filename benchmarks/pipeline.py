@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,7 @@ class Contender:
     name: str
     runtime: str | None  # of ours
     photos: int  # for its throughput
+    keeps: bool = False  # its answers in a SQLite file
 
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -85,10 +87,17 @@ def measure(
         bare.append(bare_photos_per_second(contender.runtime, options))
     elif not (ROOT / options.model).is_file():
         raise UnavailableError(f"no {options.model.name}")
-    topic = f"bench-{contender.runtime or 'naive'}"
+    topic = f"bench-{contender.runtime or 'naive'}" + ("-kept" if contender.keeps else "")
     broker.create_topic(topic)
     command = _command(contender, broker, topic, options)
-    with PhotoSender(brokers.settings_for(broker, topic), photos) as sender:
+    options.results.mkdir(parents=True, exist_ok=True)
+    with (
+        # Beside the results: a temporary folder may be in memory, which would flatter.
+        tempfile.TemporaryDirectory(dir=options.results) as folder,
+        PhotoSender(brokers.settings_for(broker, topic), photos) as sender,
+    ):
+        if contender.keeps:
+            command += ["--database", f"sqlite:///{Path(folder).resolve()}/results.db"]
         sender.send_at_once(contender.photos)
         with Program(command, brokers.environment(broker, topic)) as program:
             listening = program.wait_for_err("Consumer listening", START_SECONDS)
@@ -154,6 +163,8 @@ def run(options: argparse.Namespace) -> int:
     classes = len(load_class_map(ROOT / options.classes))
     contenders = [Contender(NAIVE, None, max(8, options.photos // NAIVE_SHARE))]
     contenders += [Contender(f"ours, {name}", name, options.photos) for name in options.runtimes]
+    kept = options.runtimes[-1]
+    contenders += [Contender(f"ours, {kept}, kept in SQLite", kept, options.photos, keeps=True)]
     rows: list[Row] = []
     left_out: dict[str, str] = {}
     failed = False

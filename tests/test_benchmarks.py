@@ -82,17 +82,18 @@ def test_pipeline_measures_what_is_there_and_says_what_is_not(tmp_path: Path) ->
     model, classes = write_colour_model(tmp_path)  # no .tflite file beside it
     arguments = ["--model", str(model), "--classes", str(classes), "--broker", "embedded"]
     arguments += ["--photos", "160", "--seconds", "0.5", "--bare-seconds", "0.2"]
-    arguments += ["--runtimes", "keras", "litert", "--results", str(tmp_path / "results")]
+    arguments += ["--runtimes", "litert", "keras", "--results", str(tmp_path / "results")]
 
     assert pipeline.main(arguments) == 0
 
     written = results(tmp_path / "results", "pipeline")
-    naive, keras = written["rows"]
+    naive, keras, kept = written["rows"]
     assert [naive["name"], keras["name"]] == [NAIVE, "ours, keras"]
+    assert kept["name"] == "ours, keras, kept in SQLite"
     assert naive["bare_photos_per_second"] is None
     assert naive["times_naive"] == 1
-    assert all(number > 0 for row in (naive, keras) for number in numbers(row))
-    for row in (naive, keras):
+    assert all(number > 0 for row in written["rows"] for number in numbers(row))
+    for row in written["rows"]:
         for latency in row["latencies"].values():
             assert latency["p50_ms"] <= latency["p95_ms"] <= latency["p99_ms"]
     assert "no model at colours.tflite" in written["left_out"]["ours, litert"]
