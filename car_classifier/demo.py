@@ -133,7 +133,11 @@ def show(bootstrap_servers: str) -> int:
     """Send the photos, wait for their answers, count them; return the exit status."""
     # A topic and a group of its own: whatever else is on that broker stays untouched.
     name = f"{BrokerSettings().topic}_demo_{uuid.uuid4().hex[:8]}"
-    environment = os.environ | {
+    inherited = dict(os.environ)
+    if bootstrap_servers != inherited.get("KAFKA_BOOTSTRAP_SERVERS"):
+        login = ("KAFKA_SECURITY_", "KAFKA_SASL_", "KAFKA_SSL_")  # meant for another broker
+        inherited = {name: inherited[name] for name in inherited if not name.startswith(login)}
+    environment = inherited | {
         "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
         "KAFKA_TOPIC": name,
         "KAFKA_GROUP_ID": name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from car_classifier.errors import Reason
+from car_classifier.security import Security
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,6 +48,15 @@ def offered_options(script: str) -> dict[str, str]:
 @pytest.mark.parametrize("script", ["productor_camara.py", "consumidor_clasificador.py"])
 def test_every_option_is_in_the_readme_with_its_environment_variable(script: str) -> None:
     assert documented_options(script) | SHARED_OPTIONS == offered_options(script)
+
+
+def test_every_setting_for_logging_in_is_in_the_readme() -> None:
+    section = README.split("\n## Security\n", 1)[1].split("\n## ", 1)[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(KAFKA_[A-Z_]+)`", row)}
+
+    settings = {f"KAFKA_{field.name.upper()}" for field in dataclasses.fields(Security)}
+    assert named == settings | {f"{name}_FILE" for name in settings if name.endswith("PASSWORD")}
 
 
 def test_every_file_that_the_readme_links_to_exists() -> None:

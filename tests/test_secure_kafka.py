@@ -14,7 +14,6 @@ from kafka.admin import ResourceType
 from car_classifier.broker import BrokerSettings, connect, make_producer
 from car_classifier.errors import BrokerError
 from tests.certificates import Authority
-from tests.models import write_colour_model
 from tests.scripts import CONSUMER, PRODUCER, Program
 from tests.secure_kafka import PASSWORD, PLAIN_PASSWORD, SecureKafka
 
@@ -24,12 +23,6 @@ def topic(secure_kafka: SecureKafka) -> str:
     name = f"test-{uuid.uuid4().hex[:12]}"
     secure_kafka.create_topic(name)
     return name
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    path, classes = write_colour_model(tmp_path_factory.mktemp("model"))
-    return {"MODEL_PATH": str(path), "CLASSES_PATH": str(classes), "RUNTIME": "keras"}
 
 
 @pytest.fixture(scope="module")
