@@ -152,9 +152,9 @@ class RealKafka(Broker):
             "dataLogDir": str(folder / "zookeeper-log"),
         }
         kafka |= {
-            "zookeeper.connect": self._move(kafka["zookeeper.connect"]),
-            "listeners": self._move(kafka["listeners"]),
-            "advertised.listeners": self._move(kafka["advertised.listeners"]),
+            "zookeeper.connect": self.local(kafka["zookeeper.connect"]),
+            "listeners": self.local(kafka["listeners"]),
+            "advertised.listeners": self.local(kafka["advertised.listeners"]),
             "log.dirs": str(folder / "kafka-data"),
             **(changes or {}),
         }
@@ -211,7 +211,7 @@ class RealKafka(Broker):
         tool, *arguments = load_compose()["services"]["create-topic"]["command"]
         assert tool == "kafka-topics", tool
         main_class = "org.apache.kafka.tools.TopicCommand"
-        command = [*_java(self._jars), main_class, *map(self._move, arguments)]
+        command = [*_java(self._jars), main_class, *map(self.local, arguments)]
         subprocess.run(command, check=True, timeout=_START_SECONDS, capture_output=True)
 
     def is_healthy(self, service: str) -> bool:
@@ -224,7 +224,7 @@ class RealKafka(Broker):
         )
         return result.returncode == 0
 
-    def _move(self, text: str) -> str:
+    def local(self, text: str) -> str:
         """Replace each `host:port` by its address here. `localhost` stays: clients resolve it."""
 
         def moved(match: re.Match[str]) -> str:

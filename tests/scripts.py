@@ -34,13 +34,17 @@ class Program:
     """
 
     def __init__(
-        self, arguments: Sequence[str | Path], environment: Mapping[str, str], folder: Path = ROOT
+        self,
+        arguments: Sequence[str | Path],
+        environment: Mapping[str, str],
+        folder: Path = ROOT,
+        python: str | Path = sys.executable,
     ) -> None:
         self.out: list[str] = []
         self.err: list[str] = []
         self._changed = threading.Condition()
         self._process = subprocess.Popen(
-            [sys.executable, *map(str, arguments)],
+            [str(python), *map(str, arguments)],
             env=environment,
             cwd=folder,
             stdin=subprocess.DEVNULL,
