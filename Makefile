@@ -11,13 +11,16 @@ RUN = $(VENV)/bin/python
 PIP = $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench pictures lint audit format clean
+.PHONY: help demo dashboard test bench pictures lint audit format clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.* ## ' $(MAKEFILE_LIST) | awk -F ':.* ## ' '{printf "make %-8s %s\n", $$1, $$2}'
 
 demo: $(VENV)/demo.installed ## name the cars in data/imagenes_test: broker, consumer, producer
 	@$(RUN) -m car_classifier.demo
+
+dashboard: $(VENV)/dashboard.installed ## show the results in a browser
+	@$(RUN) -m streamlit run dashboard/app.py
 
 test: $(VENV)/dev.installed ## run all tests, with coverage; real Kafka too, given Java and Maven
 	$(RUN) -m pytest --cov --cov-report=term
@@ -50,6 +53,11 @@ clean: ## remove .venv and what the tools left
 $(VENV)/demo.installed: requirements.txt requirements/demo.txt requirements/database.txt | $(VENV)/bin/pip
 	@echo "Installing what the demo needs (TensorFlow is large: some minutes the first time)..."
 	@$(PIP) $(patsubst %,-r %,$^)
+	@touch $@
+
+$(VENV)/dashboard.installed: requirements.txt requirements/dashboard.txt requirements/database.txt | $(VENV)/bin/pip
+	@echo "Installing what the dashboard needs (TensorFlow is large: some minutes the first time)..."
+	@$(PIP) -r requirements/dashboard.txt
 	@touch $@
 
 $(VENV)/bench.installed: requirements.txt $(wildcard requirements/*.txt) | $(VENV)/bin/pip

@@ -6,18 +6,18 @@ import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table
 
 from benchmarks.programs import ROOT
 from car_classifier import schema
-from car_classifier.class_map import CarClass, load_class_map
+from car_classifier.class_map import load_class_map
 from car_classifier.errors import Reason
 
 __all__ = ["fill"]
 
+CLASSES = ROOT / "models" / "marcas_coches.json"
 CAMERAS = [f"cam{number:02d}" for number in range(1, 9)]
 TOPIC = "taller_camara_stream"
 THRESHOLD = 0.5  # of confidence
@@ -32,9 +32,9 @@ def fill(
     rows: int,
     since: float,
     until: float,
-    classes: Path = ROOT / "models" / "marcas_coches.json",
+    cameras: Sequence[str] = CAMERAS,
 ) -> None:
-    """Create the tables and put so many answers in, evenly from ``since`` to ``until``.
+    """Create the tables and put so many answers in, given between ``since`` and ``until``.
 
     Some cars are much more common than others, as on a road. The same arguments give the same rows.
 
@@ -43,14 +43,14 @@ def fill(
         rows: how many answers; of dead letters there are `DEAD_SHARE` times as many.
         since: seconds since 1970.
         until: seconds since 1970.
-        classes: the class map that the cars come from.
+        cameras: their names.
     """
     schema.migrate(engine)
     counts: dict[Table, Counter[tuple[Any, ...]]] = defaultdict(Counter)
     latest: dict[str, Row] = {}
     chunk: list[Row] = []
     with engine.begin() as connection:
-        for row in _answers(rows, since, until, load_class_map(classes)):
+        for row in _answers(rows, since, until, cameras):
             minute, hour = schema.minute_of(row["predicted"]), schema.hour_of(row["predicted"])
             camera = row["camera_id"]
             car = (row["make"], row["model"], row["certain"])
@@ -72,18 +72,19 @@ def fill(
         for table, count in counts.items():
             _insert_counts(connection, table, count)
         connection.execute(schema.cameras.insert(), [_camera(row) for row in latest.values()])
-        _fill_dead_letters(connection, round(rows * DEAD_SHARE), since, until)
+        _fill_dead_letters(connection, round(rows * DEAD_SHARE), since, until, cameras)
     with engine.connect() as connection:
         connection.exec_driver_sql("ANALYZE")
         connection.commit()
 
 
-def _answers(rows: int, since: float, until: float, classes: Sequence[CarClass]) -> Iterator[Row]:
+def _answers(rows: int, since: float, until: float, cameras: Sequence[str]) -> Iterator[Row]:
     chance = random.Random(rows)
-    common = [1 / (rank + 5) for rank in range(len(classes))]
-    cars = chance.choices(classes, common, k=rows)
-    for number, car in enumerate(cars):
-        predicted = since + (until - since) * (number + 1) / rows
+    classes = load_class_map(CLASSES)
+    chance.shuffle(classes)
+    cars = chance.choices(classes, [1 / (rank + 5) for rank in range(len(classes))], k=rows)
+    times = sorted(chance.uniform(since, until) for _ in range(rows))
+    for number, (car, predicted) in enumerate(zip(cars, times, strict=True)):
         confidence = chance.betavariate(4, 1)
         latency_ms = chance.lognormvariate(4, 0.5)
         others = [car, *chance.sample(classes, 2)]
@@ -94,7 +95,7 @@ def _answers(rows: int, since: float, until: float, classes: Sequence[CarClass])
             "captured": predicted - latency_ms / 1000,
             "received": predicted - latency_ms / 2000,
             "predicted": predicted,
-            "camera_id": chance.choice(CAMERAS),
+            "camera_id": chance.choice(cameras),
             "image_name": f"photo-{number:07d}.jpg",
             "make": car.make,
             "model": car.model,
@@ -123,7 +124,9 @@ def _camera(row: Row) -> Row:
     return place | {"last_captured": row["captured"], "last_predicted": row["predicted"]}
 
 
-def _fill_dead_letters(connection: Connection, rows: int, since: float, until: float) -> None:
+def _fill_dead_letters(
+    connection: Connection, rows: int, since: float, until: float, cameras: Sequence[str]
+) -> None:
     chance = random.Random(rows)
     reasons = [reason.value for reason in Reason]
     letters: list[Row] = [
@@ -132,7 +135,7 @@ def _fill_dead_letters(connection: Connection, rows: int, since: float, until: f
             "partition": number % 3,
             "offset": 10**9 + number,
             "rejected": since + (until - since) * (number + 1) / rows,
-            "camera_key": chance.choice(CAMERAS),
+            "camera_key": chance.choice(cameras),
             "reason": chance.choice(reasons),
             "detail": "expected a photo, got something else",
             "attempts": 1,

@@ -61,7 +61,7 @@ def tiles(each: Iterable[str]) -> str:
 def car(photo: LatestPhoto, zone: tzinfo) -> str:
     """The latest photo of a camera with its answer and what else it could be."""
     best = photo.guesses[0]
-    answer = _name(best) if photo.certain else f"Unknown, perhaps {_name(best)}"
+    answer = _name(best) if photo.certain else "Unknown"  # what it may be follows in any case
     guesses = "".join(
         _bar(_name(guess), f"{guess.confidence:.1%}", guess.confidence)
         for guess in photo.guesses[:3]

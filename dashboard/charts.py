@@ -21,7 +21,7 @@ __all__ = ["confidence", "confidence_frame", "latency", "moments_frame", "throug
 SURE = "#3b82f6"
 UNSURE = "#e08b00"
 HEIGHT = 200
-TALL = 296  # beside ten bars
+TALL = 302  # beside ten bars
 
 _LATENCY = "datum.value >= 1000 ? format(datum.value / 1000, '~r') + ' s' : datum.value + ' ms'"
 
@@ -65,7 +65,10 @@ def latency(window: Window) -> dict[str, Any]:
             color=alt.Color(
                 "share:N",
                 scale=alt.Scale(domain=["p50", "p95"], range=[SURE, UNSURE]),
-                legend=alt.Legend(orient="top", title=None, symbolSize=60, padding=0, offset=4),
+                # Between title and lines: a legend of its own row would take their height.
+                legend=alt.Legend(
+                    orient="none", direction="horizontal", legendX=0, legendY=-26, title=None
+                ),
             ),
             tooltip=[
                 _when(),

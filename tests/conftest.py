@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chromium import Browser, missing_chromium
 from tests.kafka_services import Broker, Embedded, RealKafka, kafka_jars, missing_tools
 from tests.models import write_colour_model
 from tests.postgres import Postgres, missing_postgres
@@ -54,6 +55,17 @@ def postgres() -> Iterator[Postgres]:
         yield server
     finally:
         server.remove()
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser; skipped by name where Debian's packages are not installed."""
+    require(missing_chromium(), "chromium chromium-driver", ci=os.environ.get("CI") == "true")
+    browser = Browser(tmp_path_factory.mktemp("chromium"))
+    try:
+        yield browser
+    finally:
+        browser.driver.quit()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
