@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from car_classifier.errors import ModelError, SettingsError
 from car_classifier.model_files import check_keras_archive
 from car_classifier.sharing import MOST_ENGINES, Engine, SharedOut, processors
+from car_classifier.tflite_files import check_tflite
 
 __all__ = ["RUNTIMES", "Runtime", "load_runtime", "native_log_muted", "root_cause"]
 
@@ -212,6 +213,8 @@ def _load(name: str, model: Path) -> Runtime:
         how = "python -m training.export makes it" if path != model else "--model"
         kind = ".keras" if name == "keras" else ".tflite"
         raise ModelError(f"no model at {path}: expected a {kind} file ({how})")
+    if path.suffix == ".tflite":
+        check_tflite(path)
     try:
         runtime: Runtime = RUNTIMES[name](path)
     except ImportError as error:
