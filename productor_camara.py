@@ -20,6 +20,7 @@ from car_classifier.console import (
 )
 from car_classifier.errors import CarClassifierError, PhotoFileError
 from car_classifier.messages import CarPhoto
+from car_classifier.predictions import printable
 from car_classifier.publishing import PhotoPublisher
 from car_classifier.shutdown import StopSignal
 
@@ -57,7 +58,10 @@ def send_photos(options: argparse.Namespace, stopped: StopSignal) -> int:
     if producer is None:
         return 0
     print(f"Producer started. Sending images every {options.interval:g} seconds...", flush=True)
-    publisher = PhotoPublisher(producer, settings, stopped)
+    # What cannot be sent is said once, not in every round.
+    publisher = PhotoPublisher(
+        producer, settings, stopped, lambda photo: folder.skip(options.images / photo.image_name)
+    )
     unsendable = 0
     pause = 0.0
     try:
@@ -67,14 +71,14 @@ def send_photos(options: argparse.Namespace, stopped: StopSignal) -> int:
                 stopped.sleep(pause)
                 if stopped():
                     break
-                if not path.exists():  # removed during the pause
+                if not os.path.lexists(path):  # removed during the pause
                     continue
                 try:
                     image = read_photo(path, options.max_side)
                 except PhotoFileError as error:
-                    folder.skip(path)  # said once, not in every round
+                    folder.skip(path)
                     unsendable += 1
-                    print(f"Not sent: {error}", file=sys.stderr, flush=True)
+                    print(f"Not sent: {printable(str(error), 300)}", file=sys.stderr, flush=True)
                     continue
                 publisher.send(CarPhoto(time.time(), options.camera_id, path.name, image))
                 pause = options.interval

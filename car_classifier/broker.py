@@ -17,6 +17,7 @@ from car_classifier.errors import BrokerError, SettingsError
 from car_classifier.joining import remember_joins
 from car_classifier.refusal import refusal
 from car_classifier.security import Security
+from car_classifier.too_large import survive_refusals
 
 __all__ = [
     "NO_ENTRY",
@@ -190,7 +191,7 @@ def make_producer(settings: BrokerSettings, **overrides: Any) -> KafkaProducer:
         "max_block_ms": int(SEND_BLOCK_SECONDS * 1000),
         "reconnect_backoff_max_ms": 1000,
     }
-    return KafkaProducer(**settings.client_options(), **(options | overrides))
+    return survive_refusals(KafkaProducer(**settings.client_options(), **(options | overrides)))
 
 
 def make_consumer(

@@ -15,7 +15,7 @@ from car_classifier.errors import MessageError, Reason
 from car_classifier.image_files import check_file, spliced
 from car_classifier.thumbnails import thumbnail
 
-__all__ = ["decode_image", "decode_photo", "to_rgb"]
+__all__ = ["decode_image", "decode_photo", "refuse_part", "to_rgb"]
 
 # More in a file as small as a message is a trap. JPEGs may have more because telephones make such,
 # and because they can be decoded at an eighth.
@@ -77,12 +77,11 @@ def decode_photo(
                     Reason.IMAGE_TOO_LARGE,
                     f"expected at most {most} pixels, got {image.width}x{image.height}",
                 )
-            _draft(image, size)
+            enough = int(size[0] * DRAFT_MARGIN), int(size[1] * DRAFT_MARGIN)
+            image.draft("RGB", enough)
             is_large = image.width * image.height > LARGE_PIXELS
             with _one_large if is_large else contextlib.nullcontext():
-                image.load()
-                if kind == "JPEG" and _may_lack_data(image) and _lacks_data(image, data, size):
-                    raise MessageError(Reason.DAMAGED_IMAGE, "expected a whole JPEG, got a part")
+                refuse_part(image, data, enough)
                 turn = _turn(image)
                 small = _small(image, turn, size)
                 thumb = thumbnail(_turned(to_rgb(image), turn)) if with_thumbnail else None
@@ -99,22 +98,27 @@ def decode_photo(
     return np.asarray(small), thumb
 
 
-def _draft(image: Image.Image, size: tuple[int, int]) -> None:
-    image.draft("RGB", (int(size[0] * DRAFT_MARGIN), int(size[1] * DRAFT_MARGIN)))
+def refuse_part(image: Image.Image, data: bytes, drafted: tuple[int, int]) -> None:
+    """Load an image, and refuse a JPEG in which Pillow fills in data that is missing.
 
+    Args:
+        image: as opened from ``data``, then ``draft("RGB", drafted)``.
+        data: the file's bytes, which `check_file` found whole.
+        drafted: the size that the draft was asked for.
 
-def _may_lack_data(jpeg: Image.Image) -> bool:
-    """Whether the last pixel is what libjpeg puts where data is missing: cheap, seldom true."""
-    last = jpeg.getpixel((jpeg.width - 1, jpeg.height - 1))
+    Raises:
+        MessageError: the JPEG has an end, but not all the data before it.
+        OSError: Pillow cannot load it.
+    """
+    last = image.getpixel((image.width - 1, image.height - 1))
     channels = last if isinstance(last, tuple) else (last,)
-    return all(value in _MISSING for value in channels)
-
-
-def _lacks_data(jpeg: Image.Image, data: bytes, size: tuple[int, int]) -> bool:
-    """Whether the picture depends on what follows its data, and so lacks some."""
+    if not data.startswith(b"\xff\xd8") or any(value not in _MISSING for value in channels):
+        return
+    # Seldom so: look whether the picture depends on what follows its data.
     with Image.open(io.BytesIO(spliced(data)), formats=["JPEG"]) as other:
-        _draft(other, size)
-        return ImageChops.difference(jpeg, other).getbbox(alpha_only=False) is not None
+        other.draft("RGB", drafted)
+        if ImageChops.difference(image, other).getbbox(alpha_only=False):
+            raise MessageError(Reason.DAMAGED_IMAGE, "expected a whole JPEG, got a part")
 
 
 def _small(image: Image.Image, turn: Image.Transpose | None, size: tuple[int, int]) -> Image.Image:

@@ -15,6 +15,7 @@ from car_classifier.broker import NO_ENTRY, BrokerSettings, raise_if_refused, re
 from car_classifier.errors import BrokerError
 from car_classifier.messages import CarPhoto
 from car_classifier.predictions import printable
+from car_classifier.too_large import TOO_LARGE
 
 __all__ = ["PhotoPublisher"]
 
@@ -33,11 +34,17 @@ class PhotoPublisher:
     """
 
     def __init__(
-        self, producer: KafkaProducer, settings: BrokerSettings, stopped: Callable[[], bool]
+        self,
+        producer: KafkaProducer,
+        settings: BrokerSettings,
+        stopped: Callable[[], bool],
+        unsendable: Callable[[CarPhoto], object] = lambda _: None,
     ) -> None:
+        """``unsendable`` is told of each photo that the broker would refuse again."""
         self._producer = producer
         self._settings = settings
         self._stopped = stopped
+        self._unsendable = unsendable
         self._pending: deque[tuple[CarPhoto, Any]] = deque()
         self._pending_bytes = 0
         self._patience = PATIENCE_SECONDS
@@ -70,7 +77,7 @@ class PhotoPublisher:
                 with self._giving_up_when_refused(photo):
                     raise refused(self._settings, error) from error
             except KafkaError as error:
-                self._give_up(photo, str(error))
+                self._give_up_for(error, photo)
                 return
         self._pending.append((photo, future))
         self._pending_bytes += len(photo.image)
@@ -106,7 +113,7 @@ class PhotoPublisher:
                 if isinstance(error, NO_ENTRY):
                     raise refused(self._settings, error) from error
                 if future.is_done:
-                    self._give_up(photo, str(error))
+                    self._give_up_for(error, photo)
                     return
                 raise_if_refused(self._settings)
                 self._say_waiting(photo)
@@ -139,6 +146,11 @@ class PhotoPublisher:
             file=sys.stderr,
             flush=True,
         )
+
+    def _give_up_for(self, error: KafkaError, photo: CarPhoto) -> None:
+        if isinstance(error, TOO_LARGE):
+            self._unsendable(photo)
+        self._give_up(photo, str(error))
 
     def _give_up(self, photo: CarPhoto, reason: str) -> None:
         self.failed += 1

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import random
+import socket
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -36,7 +40,6 @@ def test_photos_are_walked_by_name_again_and_again(tmp_path: Path) -> None:
 def test_photos_are_known_by_their_ending_in_any_letter_case(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg", "b.JPG", "c.jpeg", "d.Jpeg", "e.png", "f.PNG", "g.webp", "h.BMP")
     fill(tmp_path, "CREDITS.md", "x.gif", "jpg", ".jpg", "x.jpg.part", "x.tiff")
-    (tmp_path / "folder.jpg").mkdir()
 
     assert names_of_round(PhotoFolder(tmp_path)) == [
         *("a.jpg", "b.JPG", "c.jpeg", "d.Jpeg", "e.png", "f.PNG", "g.webp", "h.BMP")
@@ -83,6 +86,58 @@ def test_a_photo_that_cannot_be_sent_is_left_out_until_its_file_changes(tmp_path
     assert names_of_round(folder) == ["a.jpg", "b.jpg"]
 
 
+@pytest.fixture
+def listings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """One entry for each time that a folder was listed."""
+    made: list[Path] = []
+    scandir = os.scandir
+
+    def counting(folder: Path) -> Any:
+        made.append(folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(camera.os, "scandir", counting)
+    return made
+
+
+def test_a_folder_that_does_not_change_is_listed_once_a_round(
+    tmp_path: Path, listings: list[Path]
+) -> None:
+    fill(tmp_path, *(f"{number}.jpg" for number in range(50)))
+    minute_ago = time.time() - 60
+    os.utime(tmp_path, (minute_ago, minute_ago))
+    folder = PhotoFolder(tmp_path)
+    listings.clear()
+
+    for _ in range(3):
+        assert len(names_of_round(folder)) == 50
+    assert len(listings) == 3
+
+
+def test_a_large_folder_is_not_listed_for_every_photo_while_others_are_added(
+    tmp_path: Path, listings: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a folder of many photos, and a clock that a photo takes a hundredth of a second of
+    now = time.time()
+    monkeypatch.setattr(camera.time, "time", lambda: now)
+    fill(tmp_path, *(f"{number:05}.jpg" for number in range(2000)))
+    walk = PhotoFolder(tmp_path).round()
+    listings.clear()
+
+    # When another is added after each, and one removed
+    (tmp_path / "01999.jpg").unlink()
+    shown = []
+    for number in range(500):
+        shown.append(next(walk).name)
+        fill(tmp_path, f"a{number}.jpg")
+        now += 0.01
+    rest = [path.name for path in walk]
+
+    # Then it is listed once a second and at the end, and all that are there are shown once
+    assert len(listings) <= 8
+    assert sorted(shown + rest) == sorted(path.name for path in tmp_path.iterdir())
+
+
 def test_shuffled_rounds_show_each_photo_once_in_an_order_of_their_own(tmp_path: Path) -> None:
     expected = [f"{number:02}.jpg" for number in range(20)]
     fill(tmp_path, *expected)
@@ -104,6 +159,62 @@ def test_a_missing_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
         PhotoFolder(tmp_path)
     with pytest.raises(SettingsError, match="no folder"):
         PhotoFolder(tmp_path / "notes.txt")
+
+
+def test_what_is_no_file_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "link.jpg").symlink_to("gone.jpg")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket.jpg"))
+
+    found = {path.name for path in PhotoFolder(tmp_path).round()}
+    assert found == {"folder.jpg", "pipe.jpg", "link.jpg", "socket.jpg"}
+    for name in found:
+        with pytest.raises(PhotoFileError, match=rf"{name}: (cannot be read|expected a file)"):
+            read_photo(tmp_path / name)
+
+
+def test_what_is_no_file_is_left_out_once_it_has_been_reported(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "link.jpg").symlink_to("gone.jpg")
+    folder = PhotoFolder(tmp_path)
+    for path in folder.round():
+        folder.skip(path)
+
+    assert names_of_round(folder) == []
+    fill(tmp_path, "gone.jpg")  # and so the link leads somewhere
+    assert names_of_round(folder) == ["gone.jpg", "link.jpg"]
+
+
+def test_a_photo_that_we_may_not_read_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(path: Path, _: int) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    fill(tmp_path, "a.jpg")
+    monkeypatch.setattr(camera.os, "open", forbidden)
+
+    with pytest.raises(PhotoFileError, match=r"a\.jpg: cannot be read: Permission denied$"):
+        read_photo(tmp_path / "a.jpg")
+
+
+def test_a_file_larger_than_memory_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.jpg").open("wb") as file:
+        file.truncate(2**40)  # takes no room on the disk
+
+    with pytest.raises(PhotoFileError, match=r"1048576 MiB, more than"):
+        read_photo(tmp_path / "a.jpg", max_side=100)
+
+
+def test_half_a_photo_is_not_shrunk_to_a_whole_one(tmp_path: Path) -> None:
+    whole = encoded(picture(900, 600), "JPEG", quality=95)
+    path = tmp_path / "a.jpg"
+    for part in (whole[: len(whole) // 2], whole[: len(whole) // 2] + b"\xff\xd9"):
+        path.write_bytes(part)
+        with pytest.raises(PhotoFileError, match=r"cannot be read: .*expected a whole JPEG"):
+            read_photo(path, max_side=300)
 
 
 def test_a_photo_is_sent_as_it_is(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
+from kafka.admin import KafkaAdminClient
 
 from car_classifier.embedded_broker import LOOPBACK, free_port
 from tests.kafka_services import TOPIC, Broker, RealKafka
@@ -357,6 +359,57 @@ def test_a_producer_notices_photos_that_come_and_go(
 
     assert producer.stop() == 0
     assert_no_stack_trace(producer)
+
+
+def test_what_a_producer_cannot_send_is_reported_once_and_skipped(
+    broker: Broker, programs: Programs, photos: Path, topic: str
+) -> None:
+    # Given two photos, and all that can stand in a folder under a photo's name
+    (photos / "c.bmp").write_bytes(bytes(LARGEST_PHOTO + 1))
+    (photos / "d\n.jpg").write_bytes(b"")
+    (photos / "folder.jpg").mkdir()
+    os.mkfifo(photos / "pipe.jpg")
+    (photos / "link.jpg").symlink_to("vanished.jpg")
+
+    # When a producer has gone round a few times
+    producer = programs.start(
+        broker, PRODUCER, "--topic", topic, "--images", photos, "--interval", "0.02"
+    )
+    producer.wait_for_line("Sent: b.JPG", count=4)
+    assert producer.stop() == 0
+
+    # Then it has said so of each, once, and gone on; its last line counts
+    complaints = [line for line in producer.err if line.startswith("Not sent: ")]
+    assert len(complaints) == 5
+    for name in ("c.bmp", "d\\n.jpg", "folder.jpg", "pipe.jpg", "link.jpg"):
+        assert sum(f"{name}: " in line for line in complaints) == 1
+    assert producer.out[-1] == f"Producer stopped. {len(sent(producer))} sent, 5 failed."
+    assert_no_stack_trace(producer)
+
+
+def test_a_photo_that_the_topic_does_not_take_is_reported_once_and_the_others_are_sent(
+    real_kafka: RealKafka, programs: Programs, photos: Path
+) -> None:
+    # Given a topic with a limit of its own, which the client library cannot know
+    topic = f"small-{uuid.uuid4().hex[:12]}"
+    with KafkaAdminClient(bootstrap_servers=real_kafka.bootstrap_servers) as admin:
+        small = {
+            "num_partitions": 1,
+            "replication_factor": 1,
+            "configs": {"max.message.bytes": 5000},
+        }
+        admin.create_topics({topic: small}, wait_for_metadata=True)
+    (photos / "c.bmp").write_bytes(bytes(10_000))
+
+    producer = programs.start(
+        real_kafka, PRODUCER, "--topic", topic, "--images", photos, "--interval", "0.02"
+    )
+    producer.wait_for_line("Sent: b.JPG", count=4)
+    assert producer.stop() == 0
+
+    (complaint,) = producer.err
+    assert complaint.startswith("Not sent: c.bmp: ")
+    assert producer.out[-1] == f"Producer stopped. {len(sent(producer))} sent, 1 failed."
 
 
 def test_told_to_stop_while_the_broker_is_away_both_end_within_seconds(

@@ -10,7 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
+from kafka.errors import (
+    CorruptRecordError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+)
 
 from car_classifier import publishing
 from car_classifier.broker import BrokerSettings
@@ -143,6 +149,33 @@ def test_a_photo_that_the_broker_refuses_is_reported_and_the_next_one_sent(
     assert err.startswith("Not sent: large\\n.jpg: ")
     assert "too large" in err
     assert (outgoing.sent, outgoing.failed) == (1, 1)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MessageSizeTooLargeError("by the client's limit or the broker's"), ["a.jpg"]),
+        (RecordListTooLargeError("by the topic's limit"), ["a.jpg"]),
+        (CorruptRecordError("on the wire: may do better another time"), []),
+    ],
+)
+def test_a_photo_that_would_be_refused_again_is_told_of(
+    error: KafkaError, told: list[str], at_once: bool
+) -> None:
+    unsendable: list[str] = []
+    client: Any = FakeProducer(error if at_once else FakeFuture(error))
+    outgoing = PhotoPublisher(
+        client,
+        BrokerSettings("broker:1", "photos"),
+        lambda: False,
+        lambda photo: unsendable.append(photo.image_name),
+    )
+    outgoing.send(photo())
+    outgoing.settle()
+
+    assert unsendable == told
+    assert outgoing.failed == 1
 
 
 def test_a_stop_while_the_broker_is_away_gives_up_and_counts(
