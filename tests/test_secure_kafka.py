@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from kafka.admin import ResourceType
 
-from car_classifier.broker import BrokerSettings, connect, make_producer
+from car_classifier.broker import BrokerSettings, connect, make_producer, raise_if_refused
 from car_classifier.errors import BrokerError
 from tests.certificates import Authority
 from tests.scripts import CONSUMER, PRODUCER, Program
@@ -103,6 +103,38 @@ def test_who_may_not_come_in_is_told_why(
             line = said(program)
             assert line.startswith("error: Kafka at ")
             assert reason in line
+
+
+@pytest.mark.parametrize(
+    ("listener", "protocol", "reason"),
+    [
+        ("secure", "SSL", r"asks for a login \(.*SCRAM-SHA-512.*expected SASL_SSL$"),
+        ("secure", "SASL_PLAINTEXT", "speaks TLS only.*expected SASL_SSL or SSL$"),
+        ("plain", "SSL", "does not speak TLS.*expected SASL_PLAINTEXT or PLAINTEXT$"),
+        ("plain", "SASL_PLAINTEXT", "takes no login.*expected PLAINTEXT$"),
+        ("plain", "PLAINTEXT", None),
+        ("secure", "SASL_SSL", None),
+    ],
+)
+def test_a_protocol_that_is_not_the_listeners_is_named_with_the_one_that_is(
+    secure_kafka: SecureKafka, listener: str, protocol: str, reason: str | None
+) -> None:
+    sasl, tls = protocol.startswith("SASL"), protocol.endswith("SSL")
+    login = {
+        name: value
+        for name, value in secure_kafka.login().items()
+        if (sasl or "_SASL_" not in name) and (tls or "_SSL_" not in name)
+    }
+    servers = {"secure": secure_kafka.bootstrap_servers, "plain": secure_kafka.internal_servers}
+    settings = BrokerSettings.from_environment(
+        login | {"KAFKA_SECURITY_PROTOCOL": protocol, "KAFKA_BOOTSTRAP_SERVERS": servers[listener]}
+    )
+
+    if reason is None:
+        raise_if_refused(settings)
+        return
+    with pytest.raises(BrokerError, match=reason):
+        raise_if_refused(settings)
 
 
 def test_who_may_not_use_a_topic_or_group_is_told_so(
