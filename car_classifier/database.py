@@ -13,7 +13,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from car_classifier.classifying import Answers
 from car_classifier.delivery import KeepWaiting
-from car_classifier.engine import collided, is_away, is_refused, make_engine, reason, shown
+from car_classifier.engine import (
+    collided,
+    file_number,
+    is_away,
+    is_refused,
+    make_engine,
+    reason,
+    shown,
+)
 from car_classifier.errors import DatabaseError, SettingsError
 from car_classifier.forgetting import forget
 from car_classifier.model import ModelIdentity
@@ -56,6 +64,7 @@ class DatabaseSink:
         self._keep_days = keep_days
         self._forget_at = 0.0  # on the monotonic clock
         self._tables_checked = False
+        self._file: int | None = None
         self._takes = True  # whether it took what it was last given
         self._inserts = _Inserts(self._engine.dialect.name)
 
@@ -86,6 +95,8 @@ class DatabaseSink:
         rows = Rows.of(batch, self._model)
 
         def attempt() -> None:
+            if file_number(self._engine) != self._file:
+                self._connect_anew()  # or we would write on, to a file that has no name any more
             self._check_tables()
             with self._engine.begin() as connection:
                 self._inserts.keep(connection, rows)
@@ -104,6 +115,11 @@ class DatabaseSink:
         if not self._tables_checked:
             migrate(self._engine)
             self._tables_checked = True
+            self._file = file_number(self._engine)
+
+    def _connect_anew(self) -> None:
+        self._engine.dispose()
+        self._tables_checked = False
 
     def _insist(self, attempt: Callable[[], None], keep_waiting: KeepWaiting) -> bool:
         """Try until it works; return false if it was time to stop before that."""
@@ -119,8 +135,7 @@ class DatabaseSink:
                     ) from None  # its text has values
                 if not collided(error):
                     self._report(False, f" ({reason(error, self._engine)})")
-                    self._tables_checked = False
-                    self._engine.dispose()  # connections that are left may be dead as well
+                    self._connect_anew()  # connections that are left may be dead as well
             else:
                 self._report(True)
                 return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -19,7 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from car_classifier.console import needs
 from car_classifier.errors import SettingsError
 
-__all__ = ["collided", "is_away", "is_refused", "make_engine", "reason", "shown"]
+__all__ = ["collided", "file_number", "is_away", "is_refused", "make_engine", "reason", "shown"]
 
 _EXPECTED = "expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
 
@@ -77,6 +78,16 @@ def shown(engine: Engine) -> str:
     url = engine.url
     masked = dict.fromkeys(_secret_names(url), "***")
     return url.update_query_dict(masked).render_as_string(hide_password=True)
+
+
+def file_number(engine: Engine) -> int | None:
+    """Which file a SQLite database is, by its inode; None if it is gone, and for PostgreSQL."""
+    if engine.dialect.name != "sqlite":
+        return None
+    try:
+        return Path(str(engine.url.database)).stat().st_ino
+    except OSError:
+        return None
 
 
 def is_away(error: SQLAlchemyError) -> bool:

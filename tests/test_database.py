@@ -472,6 +472,19 @@ def test_a_stop_ends_the_waiting_and_keeps_nothing_of_the_batch(tmp_path: Path) 
         assert rows(url, schema.predictions) == []
 
 
+def test_a_file_that_was_deleted_is_made_again(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/results.db"
+    with opened(url) as sink:
+        assert sink.deliver(batch(prediction(0)), go_on)
+        for file in tmp_path.glob("results.db*"):
+            file.unlink()
+
+        assert sink.deliver(batch(prediction(1)), go_on)
+        assert sink.deliver(batch(prediction(2)), go_on)
+
+    assert [row["offset"] for row in rows(url, schema.predictions)] == [1, 2]
+
+
 def test_tables_that_are_gone_after_an_outage_are_made_again(
     tmp_path: Path,
 ) -> None:
