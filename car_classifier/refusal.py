@@ -59,13 +59,13 @@ def _refusal(host: str, port: int, security: Security) -> str | None:
             )
     except ssl.SSLCertVerificationError as failure:
         return _bad_certificate(failure, security)
-    except (OSError, EOFError) as failure:
+    except (OSError, EOFError):
         if not security.uses_tls and _speaks_tls(host, port):
             return f"speaks TLS only, but {protocol}: expected SASL_SSL or SSL"
-        if security.uses_tls and "ALERT" in (getattr(failure, "reason", None) or ""):
+        if security.uses_tls and (alert := _alert(host, port, security)):
             return (
-                f"ends the TLS connection ({failure.args[-1]}): it may ask for a certificate that "
-                "it trusts, in KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE"
+                f"ends the TLS connection ({alert}): it may ask for a certificate that it trusts, "
+                "in KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE"
             )
         if security.uses_tls and _speaks_plain(host, port):
             return f"does not speak TLS, but {protocol}: expected SASL_PLAINTEXT or PLAINTEXT"
@@ -169,6 +169,20 @@ def _read(connection: socket.socket, size: int) -> bytes:
             raise EOFError
         data += more
     return data
+
+
+def _alert(host: str, port: int, security: Security) -> str:
+    """What the broker has against our end of TLS; a request would come before it, and hide it."""
+    try:
+        with _connection(host, port, security) as connection:
+            connection.settimeout(1.0)
+            connection.recv(1)
+    except ssl.SSLError as error:
+        if "ALERT" in (error.reason or ""):
+            return str(error.args[-1])
+    except OSError:
+        pass
+    return ""
 
 
 def _speaks_plain(host: str, port: int) -> bool:
