@@ -84,6 +84,8 @@ class PhotoStream(ConsumerRebalanceListener):
     def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         """Kafka-python's callback."""
         self.state.partitions |= set(assigned)
+        for partition in assigned:  # others may have got on with it meanwhile
+            self._done.pop(partition, None)
         if not assigned:
             _say(
                 "No partition is free: other consumers of the group have them, "

@@ -390,6 +390,22 @@ class TestState:
         assert stream.state.partitions == {second}
         assert stream.state.lag == {1: 4}
 
+    def test_a_partition_that_returns_is_not_behind_by_what_others_did(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        consumer = FakeConsumer()
+        stream = self.watched(consumer, monkeypatch, 0)
+        (partition,) = consumer.assigned
+        consumer.listener.on_partitions_revoked([partition])
+        stream.commit(records(3))  # a batch that was under way
+        consumer.highwaters = {partition: 20}
+        consumer.position = lambda *_, **__: 20  # type: ignore[method-assign]
+
+        consumer.listener.on_partitions_assigned([partition])
+        stream.keep_alive()
+
+        assert stream.state.lag == {0: 0}
+
     def test_nobody_asks_for_the_lag_where_it_is_not_wanted(self) -> None:
         consumer = FakeConsumer()
         stream = stream_of(consumer)
