@@ -20,6 +20,7 @@ FROM base AS dashboard
 COPY requirements/container/dashboard.txt requirements/container/
 RUN pip install -r requirements/container/dashboard.txt
 COPY car_classifier/ car_classifier/
+COPY .streamlit/ .streamlit/
 COPY dashboard/ dashboard/
 USER cars
 EXPOSE 8501

@@ -1,13 +1,19 @@
-"""The page itself: `make dashboard`, or `python -m streamlit run dashboard/app.py`.
+"""The page itself: `make dashboard`, or `streamlit run dashboard/app.py`.
 
 It reads the database at DATABASE_URL and asks Kafka for the consumers' lag; it changes neither.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import streamlit as st
+
+# `streamlit run` looks for modules beside this file, not beside its folder.
+ROOT = str(Path(__file__).parents[1])
+if ROOT not in sys.path:
+    sys.path.insert(0, ROOT)
 
 from car_classifier.errors import CarClassifierError
 from dashboard.overview import show_head, show_overview

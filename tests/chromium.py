@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -100,7 +101,9 @@ class Browser:
 def running_dashboard(environment: Mapping[str, str]) -> Iterator[str]:
     """The page's address, as `make dashboard` prints it, while its server runs."""
     port = str(free_port())
-    command = ["-m", "streamlit", "run", "dashboard/app.py", "--server.port", port]
-    with Program(command, environment) as server:
+    streamlit = Path(sys.executable).with_name("streamlit")  # as in a container
+    with Program(
+        [streamlit, "run", "dashboard/app.py", "--server.port", port], environment
+    ) as server:
         server.wait_for_line(f"URL: http://{LOOPBACK}:{port}")
         yield f"http://{LOOPBACK}:{port}"
