@@ -235,12 +235,13 @@ class PhotoStream(ConsumerRebalanceListener):
         lag = {}
         for partition in self.state.partitions:
             with contextlib.suppress(KafkaError):  # not known yet, or no longer ours
-                end = max(self._consumer.highwater(partition) or 0, self._ends.get(partition, 0))
+                heard = (self._consumer.highwater(partition), self._ends.get(partition))
+                ends = [end for end in heard if end is not None]
                 done = self._done.get(partition)
                 if done is None:  # none has come from there yet
                     done = self._consumer.position(partition, timeout_ms=LAG_MS)
-                if end and done is not None:
-                    lag[partition.partition] = max(0, end - done)
+                if ends and done is not None:
+                    lag[partition.partition] = max(0, max(ends) - done)
         self.state.lag = lag
 
 

@@ -349,18 +349,18 @@ class TestState:
         return stream
 
     def test_the_lag_is_what_is_not_committed_yet(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        # Given two partitions, one with messages 10 to 14 and one with 7 that nobody has fetched
+        # Given partitions with messages 10 to 14, with 7 that nobody has fetched, and with none
         consumer = FakeConsumer(polls=(records(10, 11), []))
-        stream = self.watched(consumer, monkeypatch, 0, 1)
-        first, second = sorted(consumer.assigned)
-        consumer.highwaters = {first: 15, second: 7}
+        stream = self.watched(consumer, monkeypatch, 0, 1, 2)
+        first, second, third = sorted(consumer.assigned)
+        consumer.highwaters = {first: 15, second: 7, third: 0}
 
         batch = stream.take(2, wait_ms=1)
-        assert stream.state.lag == {0: 5, 1: 7}
+        assert stream.state.lag == {0: 5, 1: 7, 2: 0}
 
         stream.commit(batch)
         stream.take(2, wait_ms=1)
-        assert stream.state.lag == {0: 3, 1: 7}
+        assert stream.state.lag == {0: 3, 1: 7, 2: 0}
 
     def test_the_lag_grows_while_nothing_is_fetched(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(consuming, "PROBE_SECONDS", -1)
