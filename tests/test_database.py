@@ -462,6 +462,12 @@ def test_a_full_disk_is_waited_for_and_the_batch_kept_whole(
     assert "takes no results (database or disk is full)" in capsys.readouterr().err
 
 
+def test_what_sqlite_has_taken_survives_a_power_cut(tmp_path: Path) -> None:
+    with make_engine(f"sqlite:///{tmp_path}/results.db").begin() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+
+
 def test_a_stop_ends_the_waiting_and_keeps_nothing_of_the_batch(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/results.db"
     with opened(url) as sink:
