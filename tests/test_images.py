@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import random
+import re
 import struct
 import time
 import tracemalloc
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from car_classifier import images
 from car_classifier.errors import MessageError, Reason
 from car_classifier.images import decode_image, to_rgb
 from tests.photos import encoded, picture
@@ -53,11 +56,14 @@ def deep_grey() -> Image.Image:
 def png(width: int, height: int, rows: bytes = b"") -> bytes:
     """Return a PNG of 8-bit grey that says it is so large, whatever it holds."""
 
+    return png_of(struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0), rows)
+
+
+def png_of(header: bytes, rows: bytes) -> bytes:
     def chunk(name: bytes, data: bytes) -> bytes:
         checksum = struct.pack(">I", zlib.crc32(name + data))
         return struct.pack(">I", len(data)) + name + data + checksum
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
@@ -107,6 +113,41 @@ def test_pictures_of_any_mode_become_rgb(
     assert difference(encoded(image, kind), expected) < 3
 
 
+@pytest.mark.parametrize("alpha", [False, True])
+def test_16_bit_colour_is_read(alpha: bool) -> None:
+    # Pillow does not write such a file
+    pixel = struct.pack(">HHH", 60_000, 30_000, 10_000) + (b"\xff\xff" if alpha else b"")
+    rows = (b"\x00" + pixel * 8) * 8
+    header = struct.pack(">IIBBBBB", 8, 8, 16, 6 if alpha else 2, 0, 0, 0)
+
+    array = decode_image(png_of(header, rows), SIZE)
+
+    assert np.abs(array - np.array((60_000, 30_000, 10_000)) / 257).max() <= 1
+
+
+def test_photos_that_are_large_when_decoded_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given threads enough to decode all at once, and a limit that a small photo passes
+    inside, most = 0, 0
+    refuse_part = images.refuse_part
+
+    def watched(*arguments: Any) -> None:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.01)
+        refuse_part(*arguments)
+        inside -= 1
+
+    monkeypatch.setattr(images, "refuse_part", watched)
+    monkeypatch.setattr(images, "LARGE_PIXELS", 1000)
+    data = encoded(picture(), "PNG")
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: decode_image(data, SIZE), range(12)))
+
+    assert most == 1
+
+
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparent_pixels_become_white(kind: str, mode: str) -> None:
@@ -152,7 +193,7 @@ def test_a_photo_is_turned_upright_as_its_exif_asks(
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 65000), (65000, 3)])
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF"])
 def test_tiny_and_thin_pictures_are_read(kind: str, size: tuple[int, int]) -> None:
     array = decode_image(encoded(Image.new("RGB", size, (10, 200, 30)), kind), SIZE)
 
@@ -223,6 +264,20 @@ def test_half_a_jpeg_that_was_closed_all_the_same_is_refused(
     for share in range(5, 86, 10):
         cut = whole[: start + (len(whole) - start) * share // 100].rstrip(b"\xff")
         assert rejection(cut + b"\xff\xd9").reason is Reason.DAMAGED_IMAGE
+
+
+def test_a_jpeg_that_stops_between_two_restarts_or_at_a_stray_marker_is_refused() -> None:
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (80, 80, 3), np.uint8))
+
+    restarting = encoded(noise, "JPEG", restart_marker_rows=1)
+    for restart in re.finditer(rb"\xff[\xd0-\xd7]", restarting):
+        part = restarting[: restart.start()] + b"\xff\xd9"
+        assert rejection(part).reason is Reason.DAMAGED_IMAGE
+
+    plain = encoded(noise, "JPEG")
+    middle = (plain.index(b"\xff\xda") + len(plain)) // 2
+    stray = plain[:middle].rstrip(b"\xff") + b"\xff\xd3" + plain[middle:]
+    assert rejection(stray).reason is Reason.DAMAGED_IMAGE
 
 
 @pytest.mark.parametrize("grey", [127, 128])
