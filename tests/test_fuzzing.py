@@ -16,6 +16,8 @@ MESSAGES = 10_000
 SLOWEST_SECONDS = 5.0  # for one message; the usual one takes a thousandth of that
 MOST_GROWTH = 64 * 2**20  # bytes; a leak of one small photo a message would be several times that
 
+OURS = (Reason.OUT_OF_MEMORY, Reason.MODEL_FAILED)  # not what a message can bring about here
+
 
 def test_ten_thousand_mutated_messages_are_all_accounted_for() -> None:
     tally = classify(mutants(SEED, MESSAGES))
@@ -26,7 +28,7 @@ def test_ten_thousand_mutated_messages_are_all_accounted_for() -> None:
     assert tally.grown_bytes < MOST_GROWTH
     # And they were of every kind: whoever refuses all, or reads all, has not been tested
     assert tally.predicted > MESSAGES / 20
-    assert set(tally.dead) == {reason.value for reason in Reason}
+    assert set(tally.dead) == {reason.value for reason in Reason if reason not in OURS}
 
 
 @seed(SEED)
