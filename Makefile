@@ -6,12 +6,15 @@ PYTHON ?= python3
 PYTHONS = $(PYTHON) python3.13 python3.12 python3.11 python3.10
 SUPPORTED = import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
 
+# How long the soak takes: make soak MINUTES=1
+MINUTES ?= 10
+
 VENV = .venv
 RUN = $(VENV)/bin/python
 PIP = $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dashboard test bench pictures lint audit format clean
+.PHONY: help demo dashboard test bench soak pictures lint audit format clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.* ## ' $(MAKEFILE_LIST) | awk -F ':.* ## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -32,6 +35,9 @@ bench: $(VENV)/bench.installed ## measure speed (10 minutes; leave the machine a
 
 pictures: $(VENV)/dev.installed ## draw the README's pictures anew, by the tests that make them: docs
 	PICTURES=docs $(RUN) -m pytest -m pictures
+
+soak: $(VENV)/dev.installed ## run for MINUTES=10 with poison, kills and a broker restart; nothing may be lost
+	$(RUN) -m benchmarks.soak --minutes $(MINUTES)
 
 lint: $(VENV)/dev.installed ## check style, formatting and types
 	$(RUN) -m ruff check .

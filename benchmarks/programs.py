@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -119,6 +120,10 @@ class Program:
         for reader in self._readers:
             reader.join(_STOP_SECONDS)
         return status
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
 
     def cpu_seconds(self) -> float:
         """User and system time of the process so far, all threads together."""

@@ -14,7 +14,7 @@ from kafka import KafkaConsumer, KafkaProducer
 from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFailedError
 
 from car_classifier.errors import BrokerError, SettingsError
-from car_classifier.joining import remember_joins
+from car_classifier.joining import mend_joins
 from car_classifier.refusal import refusal
 from car_classifier.security import Security
 from car_classifier.too_large import survive_refusals
@@ -195,9 +195,9 @@ def make_producer(settings: BrokerSettings, **overrides: Any) -> KafkaProducer:
 
 
 def make_consumer(
-    settings: BrokerSettings, group_id: str, from_beginning: bool, **overrides: Any
+    settings: BrokerSettings, group_id: str | None, from_beginning: bool, **overrides: Any
 ) -> KafkaConsumer:
-    """A consumer whose offsets are committed by its caller, and only so.
+    """A consumer whose offsets are committed by its caller, and only so; without a group, never.
 
     Raises:
         KafkaError: no broker answers.
@@ -214,7 +214,7 @@ def make_consumer(
         reconnect_backoff_max_ms=1000,
         **overrides,
     )
-    remember_joins(consumer)
+    mend_joins(consumer)
     return consumer
 
 

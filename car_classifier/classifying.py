@@ -208,6 +208,8 @@ def answered_batches(
             if left == 0:
                 if not in_model:
                     return
+                stream.keep_alive()  # or the group would take the model for a consumer that hangs
+                left += _revoke(stream.revoked(), ahead, in_model)
                 wait([in_model[0].answers], timeout=POLL_MS / 1000)
                 continue
             room = _room(ahead, in_model, batching)

@@ -147,3 +147,7 @@ class DeadLetter:
             )
         except (KeyError, ValueError):
             return None
+
+    def as_it_was(self, topic: str) -> OutgoingMessage:
+        """The message that it was, to go to a topic again."""
+        return OutgoingMessage(topic, self.key, self.value, self.headers)
