@@ -30,7 +30,7 @@ __all__ = ["add_broker_option", "delete_topic", "environment", "running_broker",
 _SETTINGS = (
     *("MODEL_PATH", "CLASSES_PATH", "RUNTIME", "BATCH_SIZE", "MAX_WAIT_MS", "MIN_CONFIDENCE"),
     *("CAMERA_ID", "CAMERA_IMAGES", "CAMERA_INTERVAL", "CAMERA_MAX_SIDE"),
-    *("DATABASE_URL", "KEEP_DAYS"),
+    *("DATABASE_URL", "KEEP_DAYS", "RESULTS_TOPIC", "DEAD_LETTER_TOPIC"),
 )
 
 

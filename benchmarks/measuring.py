@@ -14,10 +14,11 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.programs import Line, Program
 from benchmarks.sending import PhotoSender
 
-__all__ = ["Latency", "Throughput", "image_name", "latency_at", "throughput_of"]
+__all__ = ["Latency", "Throughput", "image_name", "latency_at", "sustained_rate", "throughput_of"]
 
 START_SECONDS = 120.0  # for a program to load its model; a cold disk takes its time
 _ANSWER_SECONDS = 300.0  # for all photos of a phase
+_MOST_UNANSWERED = 48  # three batches: enough that the program never waits for the camera
 _WARM_UP_PHOTOS = 32  # two batches: graphs are compiled and buffers laid out meanwhile
 _BATCH_PRINT_SECONDS = 0.005  # in which a batch's lines come, one right after the other
 
@@ -60,6 +61,28 @@ def throughput_of(program: Program, photos: int) -> Throughput:
     return Throughput(counted, counted / seconds, cpu_seconds / counted * 1000)
 
 
+def sustained_rate(photos: int, sender: PhotoSender, program: Program) -> float:
+    """Return the photos a second that camera, broker and program manage together on these cores.
+
+    The camera sends one whenever fewer than `_MOST_UNANSWERED` wait for their answers. On a full
+    topic the program has the cores to itself; here it has not, as in a service that goes on.
+
+    Raises:
+        BenchmarkError: an answer is missing.
+    """
+    before = len(program.out)
+    sent = len(sender.sent)
+
+    def wanted() -> bool:
+        return len(sender.sent) - sent - (len(program.out) - before) < _MOST_UNANSWERED
+
+    sender.send_while(wanted, photos)
+    program.wait_for_out(before + photos, _ANSWER_SECONDS)
+    first = before + photos // 4  # until then batches fill up
+    last = before + photos - 1
+    return (last - first) / (program.out[last].seen - program.out[first].seen)
+
+
 def latency_at(rate: float, seconds: float, sender: PhotoSender, program: Program) -> Latency:
     """Send photos at a steady rate and look at how long each answer takes.
 
@@ -89,7 +112,7 @@ def answer_times(answers: Sequence[Line], sent: dict[str, float]) -> list[float]
     Raises:
         BenchmarkError: a photo is answered twice, and another one therefore not.
     """
-    seen = {image_name(line.text): line.seen for line in answers}
+    seen = {image_name(line): line.seen for line in answers}
     if len(seen) < len(answers):
         raise BenchmarkError(f"expected answers for {len(answers)} photos, got {len(seen)}")
     return [moment - sent[name] for name, moment in seen.items()]

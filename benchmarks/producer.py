@@ -20,9 +20,8 @@ from benchmarks.machine import describe_machine, machine_line
 from benchmarks.measuring import throughput_of
 from benchmarks.photos import benchmark_photos
 from benchmarks.programs import Program
-from benchmarks.results import add_results_option, markdown_table, say, write_results
+from benchmarks.results import markdown_table, run_command, say, write_results
 from car_classifier.console import checked
-from car_classifier.errors import CarClassifierError
 
 TOPIC = "bench-producer"
 
@@ -82,13 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="N",
         help="photos to send; 4,000 of them take 800 MB of the broker's disk [%(default)s]",
     )
-    brokers.add_broker_option(parser)
-    add_results_option(parser)
-    try:
-        return run(parser.parse_args(arguments))
-    except CarClassifierError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(parser, run, arguments)
 
 
 if __name__ == "__main__":

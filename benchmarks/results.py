@@ -5,24 +5,38 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.brokers import add_broker_option
 from benchmarks.programs import ROOT
+from car_classifier.errors import CarClassifierError
 
-__all__ = ["add_results_option", "markdown_table", "say", "write_results"]
+__all__ = ["RESULTS", "markdown_table", "run_command", "say", "write_results"]
+
+RESULTS = ROOT / "benchmarks" / "results"
 
 
-def add_results_option(parser: argparse.ArgumentParser) -> None:
-    """Add the option that names the folder for results."""
+def run_command(
+    parser: argparse.ArgumentParser,
+    run: Callable[[argparse.Namespace], int],
+    arguments: Sequence[str] | None,
+) -> int:
+    """Read a benchmark's command line and run it; return the exit status, 2 for our errors."""
+    add_broker_option(parser)
     parser.add_argument(
         "--results",
         type=Path,
-        default=ROOT / "benchmarks" / "results",
+        default=RESULTS,
         metavar="FOLDER",
         help="where the results go [benchmarks/results]",
     )
+    try:
+        return run(parser.parse_args(arguments))
+    except CarClassifierError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -25,10 +25,9 @@ from benchmarks.machine import describe_machine, machine_line
 from benchmarks.measuring import START_SECONDS
 from benchmarks.photos import benchmark_photos
 from benchmarks.programs import Program
-from benchmarks.results import add_results_option, markdown_table, say, write_results
+from benchmarks.results import markdown_table, run_command, say, write_results
 from benchmarks.sending import PhotoSender
 from car_classifier.console import checked
-from car_classifier.errors import CarClassifierError
 from tests.kafka_services import Broker
 
 PARTITIONS = 8
@@ -77,7 +76,9 @@ def photos_per_second(
         with PhotoSender(settings, photos, cameras) as sender:
             sender.send_at_once(options.photos)
         _wait_for_answers(programs, options.photos)
-    answers = sorted(line for program in programs for line in program.out)
+    answers = sorted(
+        (line for program in programs for line in program.out), key=lambda line: line.seen
+    )
     places = {(told["partition"], told["offset"]) for told in _told(answers)}
     if len(places) != options.photos:
         raise BenchmarkError(f"expected {options.photos} photos answered once, got {len(places)}")
@@ -87,7 +88,7 @@ def photos_per_second(
 
 
 def _told(answers: list[Any]) -> list[dict[str, Any]]:
-    return [json.loads(line.text) for line in answers]
+    return [json.loads(line) for line in answers]
 
 
 def _wait_for_answers(programs: list[Program], count: int) -> None:
@@ -189,13 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--ms-per-photo", type=checked(float, minimum=1), default=40.0, metavar="MS",
         help="how long the stand-in sleeps [%(default)s]")
     # fmt: on
-    brokers.add_broker_option(parser)
-    add_results_option(parser)
-    try:
-        return run(parser.parse_args(arguments))
-    except CarClassifierError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(parser, run, arguments)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +18,7 @@ CAMERAS = [f"cam{number:02}" for number in range(1, 13)]
 
 _MOST_PENDING = 32
 _ACKNOWLEDGED_SECONDS = 60.0
+_LOOK_SECONDS = 0.005
 
 
 def message(timestamp: float, camera: str, name: str, image_base64: bytes) -> bytes:
@@ -70,6 +72,14 @@ class PhotoSender:
         start = time.monotonic()
         for number in range(count):
             time.sleep(max(0.0, start + number / rate - time.monotonic()))
+            self._send()
+        self._settle(0)
+
+    def send_while(self, wanted: Callable[[], bool], count: int) -> None:
+        """Send so many photos, each as soon as it is wanted."""
+        for _ in range(count):
+            while not wanted():
+                time.sleep(_LOOK_SECONDS)
             self._send()
         self._settle(0)
 

@@ -25,10 +25,30 @@ CONSUMER = "consumidor_clasificador.py"
 SECONDS = 90.0
 
 
+class ProgramError(AssertionError):
+    """A program ended, or did not do in time what it was watched for."""
+
+
+class Line(str):
+    """A printed line.
+
+    Attributes:
+        seen: when it came, in seconds since 1970.
+    """
+
+    seen: float
+
+    def __new__(cls, text: str, seen: float) -> Line:
+        line = super().__new__(cls, text)
+        line.seen = seen
+        return line
+
+
 class Program:
     """A running program; a context manager that leaves no process behind.
 
     Attributes:
+        started: seconds since 1970.
         out: lines of stdout so far, or up to the end.
         err: the same of stderr.
     """
@@ -40,9 +60,10 @@ class Program:
         folder: Path = ROOT,
         python: str | Path = sys.executable,
     ) -> None:
-        self.out: list[str] = []
-        self.err: list[str] = []
+        self.out: list[Line] = []
+        self.err: list[Line] = []
         self._changed = threading.Condition()
+        self.started = time.time()
         self._process = subprocess.Popen(
             [str(python), *map(str, arguments)],
             env=environment,
@@ -79,17 +100,20 @@ class Program:
         return self._process.pid
 
     def wait_for(self, met: Callable[[], bool], seconds: float = SECONDS) -> None:
-        """Return as soon as a condition on the output is met; fail, with all output, if it is not.
+        """Return as soon as a condition on the output is met; it is looked at after each line.
 
-        The condition is looked at after each line.
+        Raises:
+            ProgramError: it was not; tells all output.
         """
         deadline = time.monotonic() + seconds
         with self._changed:
             while not met():
                 left = deadline - time.monotonic()
                 ended = not any(reader.is_alive() for reader in self._readers)
-                assert left > 0, f"nothing came in {seconds} s: {self}"
-                assert not ended, f"ended too early: {self}"
+                if left <= 0:
+                    raise ProgramError(f"nothing came in {seconds} s: {self}")
+                if ended:
+                    raise ProgramError(f"ended too early: {self}")
                 self._changed.wait(min(left, 0.2))
 
     def wait_for_line(self, part: str, count: int = 1) -> None:
@@ -114,12 +138,13 @@ class Program:
 
     def __repr__(self) -> str:
         lines = ["--- stdout", *self.out, "--- stderr", *self.err]
-        return f"{self._process.args}, status {self._process.poll()}\n" + "\n".join(lines)
+        return f"{self._process.args!r}, status {self._process.poll()}\n" + "\n".join(lines)
 
-    def _read(self, pipe: IO[str], lines: list[str]) -> None:
-        for line in pipe:
+    def _read(self, pipe: IO[str], lines: list[Line]) -> None:
+        for text in pipe:
+            seen = time.time()
             with self._changed:
-                lines.append(line.rstrip("\n"))
+                lines.append(Line(text.rstrip("\n"), seen))
                 self._changed.notify_all()
         with self._changed:
             self._changed.notify_all()
@@ -158,7 +183,14 @@ def assert_no_stack_trace(*started: Program) -> None:
 
 def clean_environment(**more: str) -> dict[str, str]:
     """Return the tests' environment less what configures the programs, with some of it set."""
-    settings = ("KAFKA_", "CAMERA_", "MODEL_PATH", "CLASSES_PATH", "BATCH_SIZE", "MIN_CONFIDENCE")
+    settings: tuple[str, ...] = (
+        "KAFKA_",
+        "CAMERA_",
+        "MODEL_PATH",
+        "CLASSES_PATH",
+        "BATCH_SIZE",
+        "MIN_CONFIDENCE",
+    )
     settings += ("DATABASE_URL", "KEEP_DAYS", "RESULTS_TOPIC", "DEAD_LETTER_TOPIC")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
     # The tiny models of the tests are for the processor; a graphics card takes seconds to start.

@@ -19,6 +19,8 @@ from benchmarks.measuring import answer_times, image_name
 from benchmarks.photos import benchmark_photos
 from benchmarks.pipeline import NAIVE
 from benchmarks.programs import ROOT, Line
+from benchmarks.readme import README, block, quoted, rewrite
+from benchmarks.results import RESULTS
 from benchmarks.sending import message
 from car_classifier.messages import CarPhoto
 from tests.models import write_colour_model
@@ -63,19 +65,19 @@ def test_messages_are_those_of_the_camera() -> None:
 
 def test_a_latency_is_from_sending_to_seeing() -> None:
     answers = [
-        Line(12.5, '{"image_name": "a.jpg", "confidence": 1}'),
-        Line(13.0, "b.jpg -> {'make': 'BMW'}, Confidence: 90.00%"),
+        Line('{"image_name": "a.jpg", "confidence": 1}', seen=12.5),
+        Line("b.jpg -> {'make': 'BMW'}, Confidence: 90.00%", seen=13.0),
     ]
 
     assert answer_times(answers, {"b.jpg": 12.0, "a.jpg": 12.25}) == [0.25, 1.0]
 
 
 def test_a_photo_answered_twice_is_no_measurement() -> None:
-    twice = [Line(1.0, "a.jpg -> BMW"), Line(2.0, "a.jpg -> BMW")]
+    twice = [Line("a.jpg -> BMW", seen=1.0), Line("a.jpg -> BMW", seen=2.0)]
 
     with pytest.raises(BenchmarkError, match="2 photos, got 1"):
         answer_times(twice, {"a.jpg": 0.0, "b.jpg": 0.5})
-    assert image_name(twice[0].text) == "a.jpg"
+    assert image_name(twice[0]) == "a.jpg"
 
 
 def test_pipeline_measures_what_is_there_and_says_what_is_not(tmp_path: Path) -> None:
@@ -100,6 +102,26 @@ def test_pipeline_measures_what_is_there_and_says_what_is_not(tmp_path: Path) ->
     assert "no model at colours.tflite" in (tmp_path / "results" / "pipeline.md").read_text()
     with Image.open(tmp_path / "results" / "pipeline.png") as plot:
         assert plot.width > 1000
+
+
+def test_the_readme_quotes_the_results_that_are_kept_here() -> None:
+    kept = RESULTS / "pipeline.json"
+    expected = "Not measured yet with this model.\n"
+    if kept.exists():
+        expected = quoted(json.loads(kept.read_text()))
+
+    assert block(README) == expected
+
+
+def test_only_the_block_of_the_readme_is_rewritten(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("a\n<!-- make bench writes this -->\nold\n<!-- end -->\nz\n")
+
+    rewrite(readme, r"10 \1 photos" + "\n")
+
+    assert readme.read_text() == (
+        "a\n<!-- make bench writes this -->\n10 \\1 photos\n<!-- end -->\nz\n"
+    )
 
 
 def test_producer_counts_acknowledged_photos(tmp_path: Path) -> None:
