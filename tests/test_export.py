@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +60,23 @@ def test_the_int8_file_answers_like_the_model(
     assert difference.max() < 0.05
     # In steps of 1/256 a confidence would not be calibrated any more.
     assert len(np.unique(quantised.predict(images))) > 20
+
+
+def test_ranges_are_measured_on_as_many_photos_as_asked_for(
+    trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibrated: list[int] = []
+    int8_model = export.int8_model
+
+    def counted(model: Any, calibration: Any) -> bytes:
+        calibrated.append(len(calibration))
+        return int8_model(model, calibration)
+
+    monkeypatch.setattr(export, "int8_model", counted)
+    few = [*words(trained, tmp_path / "cars.tflite"), "--calibration-photos", "20"]
+
+    assert export.main(few) == 0
+    assert calibrated == [20]
 
 
 def test_a_file_that_answers_otherwise_is_not_written(

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from car_classifier import runtimes
-from car_classifier.class_map import CarClass
+from car_classifier.class_map import CarClass, load_class_map
 from car_classifier.errors import ModelError, SettingsError
+from car_classifier.images import decode_image
 from car_classifier.model import load_classifier
 from car_classifier.runtimes import RUNTIMES, load_runtime
 from tests.models import HEIGHT, WIDTH, conv_model
@@ -32,6 +34,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning"),
 ]
 
+SHIPPED = ROOT / "models" / "clasificador_coches_v4.keras"
+SHIPPED_CLASSES = ROOT / "models" / "marcas_coches.json"
 CLASSES = [CarClass(make) for make in ("Audi", "BMW", "Ferrari", "Jaguar", "Volvo")]
 INSTALL = r"not installed .*pip install -r requirements/accelerator\.txt"
 EXPORT = "python -m training.export makes it"
@@ -99,6 +103,47 @@ def test_every_runtime_answers_the_same(model: Path, runtime: str, count: int) -
 
     assert (given.shape, given.dtype) == ((count, 5), np.float32)
     assert np.abs(given - expected).max() < 0.05
+
+
+@pytest.fixture(scope="module")
+def answers_to_real_photos() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The demo's photos as the shipped model gets them, and what its `.keras` file answers."""
+    classifier = load_classifier(SHIPPED, load_class_map(SHIPPED_CLASSES), "keras")
+    files = sorted((ROOT / "data" / "imagenes_test").glob("*.jpg"))
+    images = np.stack([decode_image(file.read_bytes(), classifier.input_size) for file in files])
+    return images, classifier.predict(images)
+
+
+@int8_runtimes
+def test_the_shipped_model_answers_real_photos_the_same_whatever_runs_it(
+    answers_to_real_photos: tuple[NDArray[np.uint8], NDArray[np.float32]], runtime: str
+) -> None:
+    images, expected = answers_to_real_photos
+
+    given = load_classifier(SHIPPED, load_class_map(SHIPPED_CLASSES), runtime).predict(images)
+
+    assert len(images) == 10
+    best = expected.argmax(axis=1)
+    certain = expected.max(axis=1) >= 0.5  # where no other class comes near
+    assert certain.any()
+    assert given.argmax(axis=1)[certain].tolist() == best[certain].tolist()
+    # 8 bits move a confidence, most of all for cars that the model does not know; of at most 2.
+    assert np.abs(given - expected).sum(axis=1).mean() < 0.7
+
+
+@int8_runtimes
+def test_two_batches_at_a_time_are_answered_as_one_after_the_other(
+    model: Path, runtime: str
+) -> None:
+    classifier = load_classifier(model, CLASSES, runtime)
+    batches = [photos(11)[start:] for start in range(8)]
+    expected = [classifier.predict(batch) for batch in batches]
+
+    with ThreadPoolExecutor(4) as callers:
+        given = list(callers.map(classifier.predict, batches * 5))
+
+    for answer, right in zip(given, expected * 5, strict=True):
+        assert answer == pytest.approx(right, abs=1e-3)
 
 
 @int8_runtimes

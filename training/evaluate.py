@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from car_classifier.class_map import load_class_map
+from car_classifier.console import checked
 from car_classifier.errors import CarClassifierError, MessageError
 from car_classifier.images import decode_image
 from car_classifier.model import Classifier, load_classifier
@@ -157,10 +158,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--model", type=Path, required=True, help="the model file that the service would load")
-    add("--classes", type=Path, required=True, help="its class map (JSON)")
-    add("--manifest", type=Path, required=True, help="CSV of photos and their classes")
-    add("--split", choices=SPLITS, default="test", help="which photos (default: test)")
+    add_model_options(parser, split="test")
     add("--out", type=Path, help="folder for the report")
     add(
         "--aspect",
@@ -169,15 +167,21 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="squash photos as the service does (default), or pad them, to compare",
     )
     add("--flip", action="store_true", help="average over each photo and its mirror image")
-    add("--limit", type=_count, help="use only so many photos, spread over the split")
+    add(
+        "--limit",
+        type=checked(int, minimum=1),
+        help="use only so many photos, spread over the split",
+    )
     return parser.parse_args(arguments)
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
-    return value
+def add_model_options(parser: argparse.ArgumentParser, split: str) -> None:
+    """Add the options that name a model and photos to ask it about, of ``split`` by default."""
+    add = parser.add_argument
+    add("--model", type=Path, required=True, help="the model file that the service would load")
+    add("--classes", type=Path, required=True, help="its class map (JSON)")
+    add("--manifest", type=Path, required=True, help="CSV of photos and their classes")
+    add("--split", choices=SPLITS, default=split, help="which photos (default: %(default)s)")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from car_classifier.errors import CarClassifierError
-from training.dataset import Manifest, read_manifest
+from training.dataset import LabelledPhoto, Manifest, read_manifest
 from training.files import replace_file
 from training.listing import SPLITS
 
@@ -175,6 +175,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def camera_view(
+    photos: Sequence[LabelledPhoto], index: int, coverage: tuple[float, float], seed: int
+) -> Image.Image:
+    """Frame one of the photos; the same seed and index give the same view.
+
+    Raises:
+        UnreadablePhotoError: a photo is damaged.
+    """
+    rng = np.random.default_rng([seed, index])
+    car = Image.fromarray(photos[index].load())
+    donor = Image.fromarray(photos[int(rng.integers(len(photos)))].load())
+    aspect = FRAME_ASPECTS[int(rng.integers(len(FRAME_ASPECTS)))]
+    placement = place_car(car.width / car.height, aspect, coverage, rng)
+    size = (round(FRAME_HEIGHT * aspect), FRAME_HEIGHT)
+    return frame_photo(car, donor, placement, size, rng)
+
+
 def write_framed(
     manifest: Manifest, split: str, folder: Path, coverage: tuple[float, float], seed: int
 ) -> int:
@@ -193,14 +210,8 @@ def write_framed(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "split", "class_id", "class_name"])
         for index, photo in enumerate(photos):
-            rng = np.random.default_rng([seed, index])
-            car = Image.fromarray(photo.load())
-            donor = Image.fromarray(photos[int(rng.integers(len(photos)))].load())
-            aspect = FRAME_ASPECTS[int(rng.integers(len(FRAME_ASPECTS)))]
-            placement = place_car(car.width / car.height, aspect, coverage, rng)
-            size = (round(FRAME_HEIGHT * aspect), FRAME_HEIGHT)
             name = f"{index:05d}.jpg"
-            frame_photo(car, donor, placement, size, rng).save(folder / name, quality=92)
+            camera_view(photos, index, coverage, seed).save(folder / name, quality=92)
             class_id = manifest.classes[photo.label].class_id
             writer.writerow([name, split, class_id, photo.class_name])
     return len(photos)
