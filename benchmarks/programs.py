@@ -5,8 +5,10 @@ Processor time and memory come from Linux's /proc, so the benchmarks need Linux.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +33,8 @@ class Program(scripts.Program):
         traceback: TracebackType | None,
     ) -> None:
         try:
-            self.stop()  # so that it leaves its group, and its partitions are free at once
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.stop()  # so that it leaves its group, and its partitions are free at once
         finally:
             super().__exit__(kind, error, traceback)
 

@@ -139,7 +139,7 @@ def soak(minutes: float, broker: Broker, folder: Path, real_model: bool) -> dict
         restarts = int(restart_at == float("inf"))
         for program in cameras:
             program.send_signal(signal.SIGTERM)
-        statuses = [program.end(PATIENCE_SECONDS) for program in cameras]
+        statuses = [program.end() for program in cameras]
         stranger.stop()
         sent = [_sent(program) for program in cameras]
         _wait_until_committed(broker, topic)
@@ -203,7 +203,7 @@ def _live(victim: Program, end: float) -> None:
 
 
 def _sent(camera: Program) -> int:
-    words = camera.out[-1].text.split()  # Producer stopped. 3 sent, 0 failed.
+    words = camera.out[-1].split()  # Producer stopped. 3 sent, 0 failed.
     if words[:2] != ["Producer", "stopped."]:
         raise BenchmarkError(f"{camera} ended without a count:\n{camera.last_words()}")
     return int(words[2])
