@@ -73,9 +73,6 @@ def fill(
             _insert_counts(connection, table, count)
         connection.execute(schema.cameras.insert(), [_camera(row) for row in latest.values()])
         _fill_dead_letters(connection, round(rows * DEAD_SHARE), since, until, cameras)
-    with engine.connect() as connection:
-        connection.exec_driver_sql("ANALYZE")
-        connection.commit()
 
 
 def _answers(rows: int, since: float, until: float, cameras: Sequence[str]) -> Iterator[Row]:
