@@ -55,29 +55,31 @@ def throughput(window: Window) -> dict[str, Any]:
 
 def latency(window: Window) -> dict[str, Any]:
     """Half of the photos, and 95 of 100, were answered within so long."""
-    return _spec(
-        alt.Chart()
-        .transform_fold(["p50", "p95"], as_=["share", "ms"])
-        .mark_line(point=alt.OverlayMarkDef(size=18), strokeWidth=2)
-        .encode(
-            x=_time(window),
-            y=alt.Y("ms:Q", title=None, axis=alt.Axis(labelExpr=_LATENCY, tickCount=4)),
-            color=alt.Color(
-                "share:N",
-                scale=alt.Scale(domain=["p50", "p95"], range=[SURE, UNSURE]),
-                # Between title and lines: a legend of its own row would take their height.
-                legend=alt.Legend(
-                    orient="none", direction="horizontal", legendX=0, legendY=-26, title=None
-                ),
-            ),
-            tooltip=[
-                _when(),
-                alt.Tooltip("p50:Q", format=",.0f"),
-                alt.Tooltip("p95:Q", format=",.0f"),
-            ],
-        ),
-        "Latency, from camera to answer",
+    folded = alt.Chart().transform_fold(["p50", "p95"], as_=["share", "ms"])
+    scale = alt.Scale(domain=["p50", "p95"], range=[SURE, UNSURE])
+    axis = alt.Axis(labelExpr=_LATENCY, tickCount=4)
+    lines = folded.mark_line(point=alt.OverlayMarkDef(size=18), strokeWidth=2).encode(
+        x=_time(window),
+        y=alt.Y("ms:Q", title=None, axis=axis),
+        color=alt.Color("share:N", scale=scale, legend=None),
+        tooltip=[
+            _when(),
+            alt.Tooltip("p50:Q", format=",.0f"),
+            alt.Tooltip("p95:Q", format=",.0f"),
+        ],
     )
+    # Each line is named where it ends: a legend would need a row of the chart's few.
+    names = (
+        folded.transform_filter("isValid(datum.ms)")
+        .mark_text(align="left", dx=6, fontSize=12, fontWeight=600)
+        .encode(
+            x=alt.X("time:T", aggregate="max"),
+            y=alt.Y("ms:Q", aggregate=alt.ArgmaxDef(argmax="time")),
+            text="share:N",
+            color=alt.Color("share:N", scale=scale, legend=None),
+        )
+    )
+    return _spec(alt.layer(lines, names), "Latency, from camera to answer")
 
 
 def confidence_frame(counts: Sequence[int], threshold: float | None) -> pd.DataFrame:
