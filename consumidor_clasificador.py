@@ -64,7 +64,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         default=environment_default("BATCH_SIZE", 16),
         help="most photos classified together [BATCH_SIZE; %(default)s]")
     add("--max-wait-ms", type=checked(float, minimum=0), metavar="MS",
-        default=environment_default("MAX_WAIT_MS", 10.0),
+        default=environment_default("MAX_WAIT_MS", 5.0),
         help="how long a photo waits for others to share its batch [MAX_WAIT_MS; %(default)s]")
     add("--top-k", type=checked(int, minimum=1), default=3, metavar="K",
         help="how many guesses the JSON output carries [%(default)s]")

@@ -54,7 +54,7 @@ class Batching:
     """How photos are gathered and what is said about them."""
 
     batch_size: int = 16  # most photos that go through the model together
-    max_wait_ms: float = 10.0  # for others, before a smaller batch goes
+    max_wait_ms: float = 5.0  # for others, before a smaller batch goes
     top_k: int = 3  # classes that each prediction carries
     min_confidence: float = 0.0  # 0..1; below it a prediction is not certain
     thumbnails: bool = False  # whether predictions carry a small JPEG of their photo
