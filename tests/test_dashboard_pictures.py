@@ -29,6 +29,7 @@ PHOTOS = sorted((ROOT / "data" / "imagenes_test").glob("*.jpg"))
 CAMERAS = ["gate-north", "gate-south", "ramp", "workshop", "yard"]
 WIDTH, HEIGHT = 1400, 1560
 LARGEST = 250_000  # bytes of a picture
+NO_DITHER = Image.Dither.NONE
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,8 @@ def test_the_page_is_photographed_for_the_readme_in_light_and_in_dark(
             )
         )
         picture = Image.open(io.BytesIO(chromium.driver.get_screenshot_as_png())).convert("RGB")
-        small = picture.quantize(256, dither=Image.Dither.NONE)
+        # This way the few pixels of a rare colour, such as red, keep it.
+        small = picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=NO_DITHER)
         file = (ROOT / PICTURES if PICTURES else tmp_path) / f"dashboard-{scheme}.png"
         small.save(file, optimize=True)
 
