@@ -14,6 +14,7 @@ from kafka import KafkaConsumer, KafkaProducer
 from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFailedError
 
 from car_classifier.errors import BrokerError, SettingsError
+from car_classifier.header_names import accept_any_header_name
 from car_classifier.joining import mend_joins
 from car_classifier.refusal import refusal
 from car_classifier.security import Security
@@ -202,6 +203,7 @@ def make_consumer(
     Raises:
         KafkaError: no broker answers.
     """
+    accept_any_header_name()
     consumer = KafkaConsumer(
         **settings.client_options(),
         group_id=group_id,

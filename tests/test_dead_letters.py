@@ -15,6 +15,7 @@ from car_classifier.broker import BrokerSettings
 from car_classifier.classifying import Answers, Rejection
 from car_classifier.dead_letters import DeadLetter, DeadLetters, create_dead_letter_topic
 from car_classifier.errors import MessageError, Reason
+from car_classifier.header_names import HeaderName
 from car_classifier.outbox import MAX_OUTGOING_BYTES, OutgoingMessage, open_outbox
 from car_classifier.predictions import Source
 from tests.kafka_services import TOPIC, Broker, RealKafka
@@ -133,8 +134,9 @@ def test_whatever_is_rejected_lies_verbatim_on_the_dead_letter_topic(
         (b"\xff\x00", None, [("empty", b""), ("empty", b"twice")]),
         (b"", b"", []),
     ]
-    if broker.name == "kafka":  # tansu stores neither
+    if broker.name == "kafka":  # tansu stores neither of these
         poison.append((None, None, [("only", b"headers")]))
+        poison.append((None, b"not json", [(HeaderName("\udcff\udcfe"), b"no UTF-8"), ("é", b"1")]))
     settings = BrokerSettings(broker.bootstrap_servers, topic)
     outbox = open_outbox(settings)
     publish(broker, topic, [("cam01", good)])
