@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from car_classifier.broker import connect, make_consumer
 from car_classifier.class_map import load_class_map
@@ -19,26 +18,17 @@ from car_classifier.console import (
     checked,
     environment_default,
     forgiving_output,
-    needs,
     quiet_kafka_log,
 )
 from car_classifier.consuming import PhotoStream
-from car_classifier.dead_letters import (
-    DeadLetters,
-    create_dead_letter_topic,
-    dead_letter_topic,
-)
-from car_classifier.delivery import Sink, deliver
-from car_classifier.errors import CarClassifierError, SettingsError
-from car_classifier.model import Classifier, load_classifier
+from car_classifier.dead_letters import create_dead_letter_topic, dead_letter_topic
+from car_classifier.delivery import deliver
+from car_classifier.errors import CarClassifierError
+from car_classifier.model import load_classifier
 from car_classifier.outbox import check_topics, open_outbox
-from car_classifier.results import RESULTS_TOPIC, ResultsTopic
+from car_classifier.outlets import add_outlet_options, open_database, open_monitor, open_topics
 from car_classifier.runtimes import RUNTIMES
 from car_classifier.shutdown import StopSignal
-
-if TYPE_CHECKING:
-    from car_classifier.database import DatabaseSink
-    from car_classifier.monitoring import Monitor
 
 MODELS = Path(__file__).parent / "models"
 
@@ -76,55 +66,23 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         help="a new group starts with the oldest message (the default)")
     start.add_argument("--from-latest", action="store_false", dest="from_beginning",
         help="a new group starts with the next message")
-    add("--metrics-port", type=checked(int, minimum=1, maximum=65535), metavar="PORT",
-        default=environment_default("METRICS_PORT", None),
-        help="serve /metrics for Prometheus, /healthz and /readyz [METRICS_PORT; off]")
-    add("--metrics-host", default=environment_default("METRICS_HOST", "127.0.0.1"),
-        metavar="ADDRESS", help="where to: 0.0.0.0 lets other machines read, too "
-        "[METRICS_HOST; %(default)s]")
-    add("--database", default=environment_default("DATABASE_URL", None), metavar="URL",
-        help="keep results: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME "
-        "[DATABASE_URL; off]")
-    add("--keep-days", type=checked(int, minimum=1), metavar="N",
-        default=environment_default("KEEP_DAYS", None),
-        help="delete results that are older [KEEP_DAYS; never]")
     add("--max-messages", type=checked(int, minimum=1), metavar="N", help="end after N messages")
-    add("--results-topic", nargs="?", const=RESULTS_TOPIC, metavar="NAME",
-        default=environment_default("RESULTS_TOPIC", None),
-        help=f"send predictions to a topic, {RESULTS_TOPIC} if none is named [RESULTS_TOPIC; off]")
-    add("--dead-letter-topic", default=environment_default("DEAD_LETTER_TOPIC", None),
-        metavar="NAME", help="where rejected messages go, as they came "
-        "[DEAD_LETTER_TOPIC; name of the topic + .dlq]")
     add("--json", action="store_true", help="one JSON object a line on stdout, the rest on stderr")
     # fmt: on
-    return parser.parse_args(arguments)
-
-
-def open_monitor(options: argparse.Namespace) -> Monitor | None:
-    """Start to serve metrics, if they are asked for; only then is their package needed."""
-    if options.metrics_port is None:
-        return None
-    with needs("metrics"):
-        from car_classifier.monitoring import Monitor
-    return Monitor(options.metrics_host, options.metrics_port)
-
-
-def open_database(options: argparse.Namespace, classifier: Classifier) -> DatabaseSink | None:
-    """Return where results are kept, if they are; only then are its packages needed."""
-    if options.database is None:
-        if options.keep_days is not None:
-            raise SettingsError("--keep-days: expected --database, too: nothing is kept without it")
-        return None
-    with needs("database"):
-        from car_classifier.database import DatabaseSink
-    return DatabaseSink(options.database, classifier.identity, options.keep_days)
+    add_outlet_options(parser)
+    options = parser.parse_args(arguments)
+    options.dead_letter_topic = options.dead_letter_topic or dead_letter_topic(options.topic)
+    return options
 
 
 def serve(options: argparse.Namespace, stopped: Callable[[], bool]) -> int:
     """Classify photos until the end or a signal; return the exit status."""
     settings = broker_settings(options)
-    dead_letters = options.dead_letter_topic or dead_letter_topic(settings.topic)
-    check_topics(settings, results_topic=options.results_topic, dead_letter_topic=dead_letters)
+    check_topics(
+        settings,
+        results_topic=options.results_topic,
+        dead_letter_topic=options.dead_letter_topic,
+    )
     notes = sys.stderr if options.json else sys.stdout
     monitor = open_monitor(options)
     if monitor:
@@ -159,11 +117,8 @@ def serve(options: argparse.Namespace, stopped: Callable[[], bool]) -> int:
         if outbox is None:
             return 0
         stack.enter_context(contextlib.closing(outbox))
-        create_dead_letter_topic(settings, dead_letters)
-        sinks: list[Sink] = []  # in the order in which a batch is delivered
-        if options.results_topic:
-            sinks.append(ResultsTopic(outbox, options.results_topic, classifier.identity))
-        sinks.append(DeadLetters(outbox, dead_letters))
+        create_dead_letter_topic(settings, options.dead_letter_topic)
+        sinks = open_topics(options, outbox, classifier.identity)
         if database:
             sinks.append(stack.enter_context(contextlib.closing(database)))
         reader = decode

@@ -25,7 +25,7 @@ from car_classifier.database import DAY, DatabaseSink
 from car_classifier.engine import make_engine, shown
 from car_classifier.errors import DatabaseError, SettingsError
 from car_classifier.messages import CarPhoto
-from consumidor_clasificador import open_database
+from car_classifier.outlets import open_database
 from tests.postgres import PASSWORD, Postgres
 from tests.scripts import ROOT, SECONDS, clean_environment
 from tests.stored import (
@@ -582,12 +582,12 @@ def test_a_missing_package_is_named_with_what_to_install(tmp_path: Path, package
     )
     code = """
 import argparse, sys
-import consumidor_clasificador as service
+from car_classifier import outlets
 class Known:
     identity = None
 try:
-    service.open_database(argparse.Namespace(database=sys.argv[1], keep_days=None), Known())
-except service.SettingsError as error:
+    outlets.open_database(argparse.Namespace(database=sys.argv[1], keep_days=None), Known())
+except outlets.SettingsError as error:
     print(error)
 """
     result = subprocess.run(
