@@ -118,7 +118,7 @@ def serve(options: argparse.Namespace, stopped: Callable[[], bool]) -> int:
             return 0
         stack.enter_context(contextlib.closing(outbox))
         create_dead_letter_topic(settings, options.dead_letter_topic)
-        sinks = open_topics(options, outbox, classifier.identity)
+        sinks = open_topics(options, outbox, classifier)
         if database:
             sinks.append(stack.enter_context(contextlib.closing(database)))
         reader = decode

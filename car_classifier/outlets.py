@@ -13,7 +13,7 @@ from car_classifier.console import checked, environment_default, needs
 from car_classifier.dead_letters import DeadLetters
 from car_classifier.delivery import Sink
 from car_classifier.errors import SettingsError
-from car_classifier.model import Classifier, ModelIdentity
+from car_classifier.model import Classifier
 from car_classifier.outbox import Outbox
 from car_classifier.results import RESULTS_TOPIC, ResultsTopic
 
@@ -49,11 +49,11 @@ def add_outlet_options(parser: argparse.ArgumentParser) -> None:
     # fmt: on
 
 
-def open_topics(options: argparse.Namespace, outbox: Outbox, identity: ModelIdentity) -> list[Sink]:
+def open_topics(options: argparse.Namespace, outbox: Outbox, classifier: Classifier) -> list[Sink]:
     """Return the sinks that are topics: predictions go to one if asked for, the rest to another."""
     sinks: list[Sink] = []
     if options.results_topic:
-        sinks.append(ResultsTopic(outbox, options.results_topic, identity))
+        sinks.append(ResultsTopic(outbox, options.results_topic, classifier.identity))
     sinks.append(DeadLetters(outbox, options.dead_letter_topic))
     return sinks
 
