@@ -96,6 +96,13 @@ def test_one_json_line_on_stdout_says_it_all(
     assert line["images_per_second"] > 0
 
 
+def test_the_int8_file_is_evaluated_by_its_runtime(
+    garage: Garage, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert garage.evaluate("--runtime", "litert") == 2
+    assert "expected a .tflite file" in capfd.readouterr().err
+
+
 def test_the_train_split_is_another_one(garage: Garage, capfd: pytest.CaptureFixture[str]) -> None:
     assert garage.evaluate("--split", "train") == 0
     line = measured(capfd)

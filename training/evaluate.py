@@ -30,6 +30,7 @@ from car_classifier.console import checked
 from car_classifier.errors import CarClassifierError, MessageError
 from car_classifier.images import decode_image
 from car_classifier.model import Classifier, load_classifier
+from car_classifier.runtimes import RUNTIMES
 from training.aspect import ASPECTS, Aspect, fit
 from training.dataset import LabelledPhoto
 from training.errors import UnreadablePhotoError
@@ -68,7 +69,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, object]:
     if options.limit and options.limit < len(photos):  # spread over the manifest
         chosen = np.linspace(0, len(photos) - 1, options.limit).round().astype(int)
         photos = [photos[index] for index in chosen]
-    classifier = load_classifier(options.model, classes)
+    classifier = load_classifier(options.model, classes, options.runtime)
     probabilities, rate = answer(classifier, photos, aspect=options.aspect, flip=options.flip)
     labels = np.array([outputs[photo.label] for photo in photos])
     answers = Answers(probabilities, labels, classes)
@@ -80,7 +81,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, object]:
         "images_per_second": round(rate, 1),
     }
     if options.out:
-        title = f"{options.model.name} on {options.manifest.name}, split {options.split}"
+        title = f"{classifier.runtime.path.name} on {options.manifest.name}, split {options.split}"
         write_report(options.out, answers, title, line)
         print(f"report written to {options.out}", file=sys.stderr)
     return line
@@ -165,6 +166,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         choices=ASPECTS,
         default="squash",
         help="squash photos as the service does (default), or pad them, to compare",
+    )
+    add(
+        "--runtime",
+        choices=tuple(RUNTIMES),
+        default="keras",
+        help="what runs the model: litert and openvino take the int8 file beside it "
+        "(default: %(default)s)",
     )
     add("--flip", action="store_true", help="average over each photo and its mirror image")
     add(
