@@ -165,10 +165,15 @@ def _draw_latencies(axes: Any, rows: list[dict[str, Any]], quiet: str, busy: str
             axes.plot(p95, height, "o", color="black", markersize=4, linestyle="none")
             _write_beside(axes, f"{p95:.0f}", max(p95, p99), height)
     axes.set_xscale("log")
+    axes.set_xticks([power * step for power in (1, 10, 100, 1000) for step in (1, 2, 5)])
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
+    shown = [latency for row in rows for latency in row["latencies"].values()]
+    ends = [latency[name] for latency in shown for name in ("p50_ms", "p99_ms")]
+    axes.set_xlim(min(ends) / 1.3, max(ends) * 1.5)  # after the ticks, which would widen it
     axes.margins(x=0.15)
     axes.set_title("From sending a photo to its printed answer")
-    axes.set_xlabel("ms, p50 to p99; the point and the number are p95 (less is better)")
+    axes.set_xlabel("ms: p50 to p99, with p95 as a point (less is better)")
 
 
 def _write_beside(axes: Any, text: str, x: float, y: float) -> None:

@@ -6,6 +6,7 @@ python -m benchmarks.standin 40 --json    (40 ms a photo, then the consumer's ow
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from pathlib import Path
 from unittest.mock import patch
@@ -30,10 +31,12 @@ class SleepingRuntime:
 
     def __init__(self, seconds_per_photo: float) -> None:
         self._seconds_per_photo = seconds_per_photo
+        self._engine = threading.Lock()  # one: the service hands over two batches at a time
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Sleep, then be certain."""
-        time.sleep(len(images) * self._seconds_per_photo)
+        with self._engine:
+            time.sleep(len(images) * self._seconds_per_photo)
         return np.ones((len(images), len(CLASSES)), np.float32)
 
 

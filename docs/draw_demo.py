@@ -37,8 +37,8 @@ def main() -> None:
         sure = confidence >= MIN_CONFIDENCE
         axis.imshow(np.asarray(plt.imread(path)))
         axis.set_title(
-            f"{car if sure else f'unknown ({car}?)'}\n{confidence:.0%}",
-            fontsize=8,
+            f"{car}\n{confidence:.0%}" if sure else f"unknown\n({car}? {confidence:.0%})",
+            fontsize=7,
             color="darkgreen" if sure else "dimgray",
         )
     figure.tight_layout()
