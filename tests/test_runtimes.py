@@ -123,12 +123,15 @@ def test_the_shipped_model_answers_real_photos_the_same_whatever_runs_it(
     given = load_classifier(SHIPPED, load_class_map(SHIPPED_CLASSES), runtime).predict(images)
 
     assert len(images) == 10
-    best = expected.argmax(axis=1)
-    certain = expected.max(axis=1) >= 0.5  # where no other class comes near
+    same = given.argmax(axis=1) == expected.argmax(axis=1)
+    certain = expected.max(axis=1) >= 0.6
+    # A car that the model does not know may look as much like one class as like another.
+    assert np.maximum(expected, given).max(axis=1)[~same].max(initial=0) < 0.6
     assert certain.any()
-    assert given.argmax(axis=1)[certain].tolist() == best[certain].tolist()
+    assert same[certain].all()
+    assert same.sum() >= 8
     # 8 bits move a confidence, most of all for cars that the model does not know; of at most 2.
-    assert np.abs(given - expected).sum(axis=1).mean() < 0.7
+    assert np.abs(given - expected).sum(axis=1).mean() < 0.5
 
 
 @int8_runtimes
