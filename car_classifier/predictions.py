@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,24 +57,24 @@ class Prediction:
         return f"{name} -> {printable(answer)}, Confidence: {confidence:.2%}"
 
     def as_json(self) -> str:
-        """One JSON object; make, model and year are null where the confidence is too low."""
+        """One JSON object, of `as_dict`."""
+        return json.dumps(self.as_dict())
+
+    def as_dict(self) -> dict[str, Any]:
+        """What goes into JSON; make, model and year are None where the confidence is too low."""
         best, confidence = self.top_k[0]
-        return json.dumps(
-            {
-                "camera_id": self.photo.camera_id,
-                "image_name": self.photo.image_name,
-                "timestamp": self.photo.timestamp,
-                **(_names(best) if self.certain else dict.fromkeys(("make", "model", "year"))),
-                "confidence": round(confidence, 6),
-                "top_k": [
-                    {**_names(car), "confidence": round(share, 6)} for car, share in self.top_k
-                ],
-                "latency_ms": round(self.latency_ms, 1),
-                "topic": self.source.topic,
-                "partition": self.source.partition,
-                "offset": self.source.offset,
-            }
-        )
+        return {
+            "camera_id": self.photo.camera_id,
+            "image_name": self.photo.image_name,
+            "timestamp": self.photo.timestamp,
+            **(_names(best) if self.certain else dict.fromkeys(("make", "model", "year"))),
+            "confidence": round(confidence, 6),
+            "top_k": [{**_names(car), "confidence": round(share, 6)} for car, share in self.top_k],
+            "latency_ms": round(self.latency_ms, 1),
+            "topic": self.source.topic,
+            "partition": self.source.partition,
+            "offset": self.source.offset,
+        }
 
 
 def _names(car: CarClass) -> dict[str, str | int | None]:

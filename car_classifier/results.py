@@ -35,13 +35,12 @@ class ResultsTopic:
         """Nothing to let go: the outbox is its owner's to close."""
 
     def _message(self, prediction: Prediction) -> OutgoingMessage:
-        fields = json.loads(prediction.as_json())
         times = {
             "captured": prediction.photo.timestamp,
             "received": prediction.received,
             "predicted": prediction.predicted,
         }
-        value = json.dumps({**fields, **self._model, **times}).encode()
+        value = json.dumps({**prediction.as_dict(), **self._model, **times}).encode()
         # A camera's name may hold half of a surrogate pair, which JSON can carry and UTF-8 cannot.
         key = prediction.photo.camera_id.encode(errors="backslashreplace")
         return OutgoingMessage(self._topic, key, value, [])

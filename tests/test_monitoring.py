@@ -20,22 +20,10 @@ from car_classifier.embedded_broker import LOOPBACK, free_port
 from car_classifier.errors import SettingsError
 from car_classifier.monitoring import Monitor
 from tests.kafka_services import Broker, Embedded
-from tests.models import write_colour_model
 from tests.photos import encoded, message
 from tests.scripts import CONSUMER, SECONDS, Program
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    path, classes = write_colour_model(tmp_path_factory.mktemp("model"))
-    return {
-        "MODEL_PATH": str(path),
-        "CLASSES_PATH": str(classes),
-        "RUNTIME": "keras",
-        "CUDA_VISIBLE_DEVICES": "-1",
-    }
 
 
 @pytest.fixture
