@@ -25,6 +25,7 @@ __all__ = [
     "TOPIC",
     "BrokerSettings",
     "check_topic",
+    "close_producer",
     "connect",
     "make_consumer",
     "make_producer",
@@ -40,6 +41,7 @@ MAX_MESSAGE_BYTES = 21 * 2**20
 MAX_FETCH_BYTES = 2 * MAX_MESSAGE_BYTES
 CONNECT_SECONDS = 5.0  # for each attempt to reach a broker
 SEND_BLOCK_SECONDS = 5.0  # before `send` says that it knows no way to the topic yet
+CLOSE_SECONDS = 5.0  # for a producer to disconnect
 LONGEST_PAUSE_SECONDS = 15.0  # between two attempts; they grow from one second
 # The broker is there and says no: to everything, or to this topic or group.
 NO_ENTRY = (AuthorizationError, SaslAuthenticationFailedError)
@@ -193,6 +195,15 @@ def make_producer(settings: BrokerSettings, **overrides: Any) -> KafkaProducer:
         "reconnect_backoff_max_ms": 1000,
     }
     return survive_refusals(KafkaProducer(**settings.client_options(), **(options | overrides)))
+
+
+def close_producer(producer: KafkaProducer) -> None:
+    """Disconnect a producer whose messages are acknowledged or given up."""
+    try:
+        producer.close(timeout=CLOSE_SECONDS)
+    except KafkaError:  # the broker is away, and what was given up cannot be flushed
+        # The library would try again when the program ends, and show a stack trace.
+        producer.close = lambda **_: None
 
 
 def make_consumer(

@@ -15,7 +15,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from kafka.serializer import Serializer
 
-from car_classifier.broker import BrokerSettings, check_topic, make_producer
+from car_classifier.broker import BrokerSettings, check_topic, close_producer, make_producer
 from car_classifier.errors import BrokerError, SettingsError
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
 MAX_OUTGOING_BYTES = 22 * 2**20
 WAIT_SECONDS = 0.25  # for an acknowledgement, between two signs of life to the consumer's group
 PATIENCE_SECONDS = 3.0  # without an acknowledgement, before the user is told so
-CLOSE_SECONDS = 5.0
 
 Headers = list[tuple[str, bytes]]
 
@@ -151,11 +150,7 @@ class Outbox:
 
     def close(self) -> None:
         """Disconnect; what is acknowledged is safe already."""
-        try:
-            self._producer.close(timeout=CLOSE_SECONDS)
-        except KafkaError:  # the broker is away, and what was given up cannot be flushed
-            # The library would try again when the program ends, and show a stack trace.
-            self._producer.close = lambda **_: None
+        close_producer(self._producer)
 
     def _hand_over(self, message: OutgoingMessage) -> Any:
         return self._producer.send(

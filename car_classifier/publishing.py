@@ -11,7 +11,13 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 
-from car_classifier.broker import NO_ENTRY, BrokerSettings, raise_if_refused, refused
+from car_classifier.broker import (
+    NO_ENTRY,
+    BrokerSettings,
+    close_producer,
+    raise_if_refused,
+    refused,
+)
 from car_classifier.errors import BrokerError
 from car_classifier.messages import CarPhoto
 from car_classifier.predictions import printable
@@ -20,7 +26,6 @@ from car_classifier.too_large import TOO_LARGE
 __all__ = ["PhotoPublisher"]
 
 PATIENCE_SECONDS = 5.0  # without an acknowledgement, before the user is told so
-CLOSE_SECONDS = 5.0
 MAX_PENDING_MESSAGES = 32
 MAX_PENDING_BYTES = 64 * 2**20
 
@@ -99,11 +104,7 @@ class PhotoPublisher:
     def close(self) -> None:
         """Wait for what is on its way, then disconnect."""
         self.settle()
-        try:
-            self._producer.close(timeout=CLOSE_SECONDS)
-        except KafkaError:  # the broker is away, and what was given up cannot be flushed
-            # The library would try again when the program ends, and show a stack trace.
-            self._producer.close = lambda **_: None
+        close_producer(self._producer)
 
     def _await(self, photo: CarPhoto, future: Any) -> None:
         while True:
