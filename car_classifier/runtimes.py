@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from car_classifier.errors import ModelError, SettingsError
 from car_classifier.model_files import check_keras_archive
+from car_classifier.roundings import drop_needless_roundings
 from car_classifier.sharing import MOST_ENGINES, Engine, SharedOut, processors
 from car_classifier.tflite_files import check_tflite
 
@@ -128,6 +129,7 @@ class OpenVinoRuntime:
 
     def __init__(self, path: Path) -> None:
         import openvino
+        from openvino.preprocess import PrePostProcessor
 
         self.path = path
         core = openvino.Core()
@@ -137,6 +139,10 @@ class OpenVinoRuntime:
             (photo,) = model.inputs
             self.input_shape: Shape = (None, *photo.shape[1:])
             model.reshape([-1, *photo.shape[1:]])
+            drop_needless_roundings(model)
+            steps = PrePostProcessor(model)
+            steps.input().tensor().set_element_type(openvino.Type.u8)  # as photos come
+            model = steps.build()
             streams = {
                 "NUM_STREAMS": min(processors(), MOST_ENGINES),
                 "INFERENCE_NUM_THREADS": processors(),
@@ -151,13 +157,12 @@ class OpenVinoRuntime:
             None,
             *(side.get_length() if side.is_static else None for side in sides),
         )
-        dtype = photo.element_type.to_dtype()
 
         def engine(_: int) -> Engine:
             request = compiled.create_infer_request()
 
             def run(images: Images) -> Probabilities:
-                answer = request.infer(images.astype(dtype, copy=False), share_inputs=True)
+                answer = request.infer(images, share_inputs=True)
                 return np.asarray(answer[0], np.float32)
 
             return run
