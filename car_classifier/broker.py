@@ -16,6 +16,7 @@ from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFaile
 from car_classifier.errors import BrokerError, SettingsError
 from car_classifier.header_names import accept_any_header_name
 from car_classifier.joining import mend_joins
+from car_classifier.receiving import receive_in_large_pieces
 from car_classifier.refusal import refusal
 from car_classifier.security import Security
 from car_classifier.too_large import survive_refusals
@@ -215,6 +216,7 @@ def make_consumer(
         KafkaError: no broker answers.
     """
     accept_any_header_name()
+    receive_in_large_pieces()
     consumer = KafkaConsumer(
         **settings.client_options(),
         group_id=group_id,
