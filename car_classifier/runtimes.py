@@ -132,6 +132,8 @@ class OpenVinoRuntime:
 
         self.path = path
         self._core = openvino.Core()
+        # Its first look at NumPy would lock two threads up for ever if both took it at a time.
+        openvino.Type.u8.to_dtype()
         try:
             model = self._read_model()
             shared = self._compiled(model, streams=min(processors(), MOST_ENGINES))

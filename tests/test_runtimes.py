@@ -333,3 +333,37 @@ def test_the_faster_runtimes_start_without_tensorflow(
 
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == f"{runtime} False False\n"
+
+
+LOOK_AT_NUMPY = """
+    import sys, threading
+    from pathlib import Path
+    import openvino
+    from car_classifier.runtimes import OpenVinoRuntime
+
+    runtime = OpenVinoRuntime(Path(sys.argv[1]))
+    sys.setswitchinterval(1e-6)
+    together = threading.Barrier(4)
+
+    def look():  # as the first photo of each thread makes it do
+        together.wait()
+        openvino.Type.u8.to_dtype()
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+"""
+
+
+def test_openvino_is_ready_for_threads_once_it_is_loaded(model: Path) -> None:
+    """Without care, two in five starts hang here: the library takes a lock that it holds."""
+    for _ in range(3):
+        subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(LOOK_AT_NUMPY), model.with_suffix(".tflite")],
+            cwd=ROOT,
+            env=clean_environment(),
+            check=True,
+            timeout=60,
+        )
