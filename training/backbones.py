@@ -24,7 +24,8 @@ class Backbone:
 
     ``scale`` and ``offset`` map RGB 0-255 to what the pre-trained weights expect. BatchNorms whose
     names begin with one of ``frozen_norms`` keep their pre-trained statistics for ever, since small
-    batches would spoil them. ``bgr_layer`` is the first convolution where Keras' weights take BGR.
+    batches would spoil them. ``bgr_layer`` is the first convolution where Keras' weights take BGR,
+    ``depthwise`` whether there are depthwise convolutions.
     """
 
     build: BuildFeatures
@@ -32,6 +33,7 @@ class Backbone:
     offset: float | tuple[float, ...] = 0.0
     frozen_norms: tuple[str, ...] = ("",)  # "" begins every name: all of them
     bgr_layer: str | None = None
+    depthwise: bool = False
 
 
 def _application(name: str, **options: object) -> BuildFeatures:
@@ -51,7 +53,7 @@ def _application(name: str, **options: object) -> BuildFeatures:
     return build
 
 
-def _efficientnet_lite(width: float, depth: float) -> BuildFeatures:
+def _efficientnet_lite(width: float, depth: float) -> Backbone:
     def build(inputs: keras.KerasTensor, weights: str | None) -> keras.KerasTensor:
         if weights is not None:
             raise WeightsError(
@@ -60,7 +62,7 @@ def _efficientnet_lite(width: float, depth: float) -> BuildFeatures:
             )
         return efficientnet_lite(inputs, width, depth)
 
-    return build
+    return Backbone(build, scale=1 / 128, offset=-127 / 128, depthwise=True)
 
 
 BACKBONES: dict[str, Backbone] = {
@@ -74,9 +76,11 @@ BACKBONES: dict[str, Backbone] = {
         offset=-1.0,
         frozen_norms=("conv1", "conv2", "conv3", "conv4"),
     ),
-    "efficientnet-lite0": Backbone(_efficientnet_lite(1.0, 1.0), scale=1 / 128, offset=-127 / 128),
-    "efficientnet-lite2": Backbone(_efficientnet_lite(1.1, 1.2), scale=1 / 128, offset=-127 / 128),
-    "efficientnetv2-b0": Backbone(_application("EfficientNetV2B0", include_preprocessing=True)),
+    "efficientnet-lite0": _efficientnet_lite(1.0, 1.0),
+    "efficientnet-lite2": _efficientnet_lite(1.1, 1.2),
+    "efficientnetv2-b0": Backbone(
+        _application("EfficientNetV2B0", include_preprocessing=True), depthwise=True
+    ),
 }
 
 

@@ -169,9 +169,9 @@ def train(options: argparse.Namespace) -> None:
     epochs = options.head_epochs + options.epochs
 
     # Model: open in height and width, so that it can be trained at several.
-    set_precision(options.precision)
-    keras.utils.set_random_seed(options.seed)
     backbone = BACKBONES[options.backbone]
+    set_precision(options.precision, backbone.depthwise)
+    keras.utils.set_random_seed(options.seed)
     run = RunIdentity(options.backbone, [car.name for car in manifest.classes])
     folder = options.checkpoints or options.out.with_suffix(".checkpoints")
     checkpoints = Checkpoints(folder, run)
