@@ -30,7 +30,7 @@ FROM base AS service
 COPY requirements/container/service.txt requirements/container/
 RUN pip install -r requirements/container/service.txt
 COPY data/imagenes_test/ data/imagenes_test/
-COPY models/marcas_coches.json models/clasificador_coches_v4.tflite models/
+COPY models/marcas_coches.json models/clasificador_coches_v4.tflite models/clasificador_coches_ligero.tflite models/
 COPY car_classifier/ car_classifier/
 COPY productor_camara.py consumidor_clasificador.py ./
 # Named, so that a missing file is said as such and nothing slower is tried.

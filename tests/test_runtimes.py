@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning"),
 ]
 
-SHIPPED = ROOT / "models" / "clasificador_coches_v4.keras"
+SHIPPED = [ROOT / "models" / f"clasificador_coches_{name}.keras" for name in ("v4", "ligero")]
 SHIPPED_CLASSES = ROOT / "models" / "marcas_coches.json"
 CLASSES = [CarClass(make) for make in ("Audi", "BMW", "Ferrari", "Jaguar", "Volvo")]
 INSTALL = r"not installed .*pip install -r requirements/accelerator\.txt"
@@ -105,22 +105,24 @@ def test_every_runtime_answers_the_same(model: Path, runtime: str, count: int) -
     assert np.abs(given - expected).max() < 0.05
 
 
-@pytest.fixture(scope="module")
-def answers_to_real_photos() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The demo's photos as the shipped model gets them, and what its `.keras` file answers."""
-    classifier = load_classifier(SHIPPED, load_class_map(SHIPPED_CLASSES), "keras")
+@pytest.fixture(scope="module", params=SHIPPED, ids=lambda path: path.stem)
+def answers_to_real_photos(
+    request: pytest.FixtureRequest,
+) -> tuple[Path, NDArray[np.uint8], NDArray[np.float32]]:
+    """A shipped model, the demo's photos as it gets them, and what its `.keras` file answers."""
+    classifier = load_classifier(request.param, load_class_map(SHIPPED_CLASSES), "keras")
     files = sorted((ROOT / "data" / "imagenes_test").glob("*.jpg"))
     images = np.stack([decode_image(file.read_bytes(), classifier.input_size) for file in files])
-    return images, classifier.predict(images)
+    return request.param, images, classifier.predict(images)
 
 
 @int8_runtimes
-def test_the_shipped_model_answers_real_photos_the_same_whatever_runs_it(
-    answers_to_real_photos: tuple[NDArray[np.uint8], NDArray[np.float32]], runtime: str
+def test_a_shipped_model_answers_real_photos_the_same_whatever_runs_it(
+    answers_to_real_photos: tuple[Path, NDArray[np.uint8], NDArray[np.float32]], runtime: str
 ) -> None:
-    images, expected = answers_to_real_photos
+    shipped, images, expected = answers_to_real_photos
 
-    given = load_classifier(SHIPPED, load_class_map(SHIPPED_CLASSES), runtime).predict(images)
+    given = load_classifier(shipped, load_class_map(SHIPPED_CLASSES), runtime).predict(images)
 
     assert len(images) == 10
     same = given.argmax(axis=1) == expected.argmax(axis=1)
