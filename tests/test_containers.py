@@ -41,6 +41,7 @@ SETTINGS = {
     "POSTGRES_PASSWORD": "0c7f9a",
     "CAMERA_ID": "gate",
     "CAMERA_INTERVAL": "0.5",
+    "MODEL_PATH": "models/clasificador_coches_ligero.tflite",
     "MIN_CONFIDENCE": "0.25",
 }
 
