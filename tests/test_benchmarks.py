@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarks import pipeline, producer, scaling
 from benchmarks.errors import BenchmarkError
-from benchmarks.measuring import answer_times, image_name
+from benchmarks.measuring import Throughput, answer_times, image_name
 from benchmarks.photos import benchmark_photos
 from benchmarks.pipeline import NAIVE
 from benchmarks.programs import ROOT, Line
@@ -80,6 +80,12 @@ def test_a_photo_answered_twice_is_no_measurement() -> None:
     assert image_name(twice[0]) == "a.jpg"
 
 
+def test_two_measurements_count_by_their_photos() -> None:
+    both = Throughput(10, 5.0, 100.0).and_again(Throughput(30, 10.0, 60.0))
+
+    assert both == Throughput(40, 8.0, 70.0)  # in 2 and 3 seconds
+
+
 def test_pipeline_measures_what_is_there_and_says_what_is_not(tmp_path: Path) -> None:
     model, classes = write_colour_model(tmp_path)  # no .tflite file beside it
     arguments = ["--model", str(model), "--classes", str(classes), "--broker", "embedded"]
@@ -94,6 +100,7 @@ def test_pipeline_measures_what_is_there_and_says_what_is_not(tmp_path: Path) ->
     assert kept["name"] == "ours, keras, kept in SQLite"
     assert naive["bare_photos_per_second"] is None
     assert naive["times_naive"] == 1
+    assert naive["throughput"]["photos"] > 160 / 5  # it was measured twice
     assert all(number > 0 for row in written["rows"] for number in numbers(row))
     for row in written["rows"]:
         for latency in row["latencies"].values():
