@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
-from threading import Semaphore
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,17 +41,16 @@ class SharedOut:
         for _ in range(self._count):
             self._idle.put(make_engine(processors() // self._count))
         self._threads = ThreadPoolExecutor(self._count, "engine")
-        self._lone = lone
-        self._lone_free = Semaphore(0 if lone is None else 1)
+        self._lone, self._lone_works = lone, Lock()
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class probabilities of at least one photo, in their order."""
-        if len(images) == 1 and self._lone_free.acquire(blocking=False):
+        if self._lone and len(images) == 1 and self._lone_works.acquire(blocking=False):
             try:
-                if self._lone and self._idle.qsize() == self._count:
+                if self._idle.qsize() == self._count:
                     return self._lone(images)
             finally:
-                self._lone_free.release()
+                self._lone_works.release()
         fair_share = -(-len(images) // self._count)
         size = min(fair_share, self._most)
         portions = [images[start : start + size] for start in range(0, len(images), size)]
