@@ -11,7 +11,7 @@ import pytest
 
 from tests.chromium import Browser, missing_chromium
 from tests.kafka_services import Broker, Embedded, RealKafka, kafka_jars, missing_tools
-from tests.models import write_colour_model
+from tests.models import environment_of, write_colour_model, write_light_colour_model
 from tests.postgres import Postgres, missing_postgres
 from tests.scripts import Programs
 from tests.secure_kafka import SecureKafka
@@ -101,13 +101,13 @@ def group_id() -> str:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return what points the consumer at a model that starts and answers at once."""
-    path, classes = write_colour_model(tmp_path_factory.mktemp("model"))
-    return {
-        "MODEL_PATH": str(path),
-        "CLASSES_PATH": str(classes),
-        "RUNTIME": "keras",
-        "CUDA_VISIBLE_DEVICES": "-1",  # a graphics card, if there is one, takes seconds to start
-    }
+    return environment_of(*write_light_colour_model(tmp_path_factory.mktemp("model")), "openvino")
+
+
+@pytest.fixture(scope="session")
+def keras_model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The same model on Keras: TensorFlow takes seconds to start."""
+    return environment_of(*write_colour_model(tmp_path_factory.mktemp("keras-model")), "keras")
 
 
 @pytest.fixture

@@ -60,3 +60,33 @@ def write_colour_model(folder: Path) -> tuple[Path, Path]:
     entries = {str(index): entry for index, entry in enumerate(COLOURS.values())}
     classes.write_text(json.dumps(entries))
     return model, classes
+
+
+def write_light_colour_model(folder: Path) -> tuple[Path, Path]:
+    """The same for OpenVINO, which starts in a tenth of the time; return both paths.
+
+    The answers are those of the Keras model: unlike what training.export writes, it is in float32.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    model, classes = write_colour_model(folder)
+    network = colour_model()
+    photo = tf.TensorSpec((1, HEIGHT, WIDTH, 3), tf.float32)
+    graph = tf.function(
+        lambda images: network(images, training=False), input_signature=[photo]
+    ).get_concrete_function()
+    constants = convert_variables_to_constants_v2(graph)
+    light = model.with_suffix(".tflite")
+    light.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([constants]).convert())
+    return light, classes
+
+
+def environment_of(model: Path, classes: Path, runtime: str) -> dict[str, str]:
+    """Return what points the programs at a model."""
+    return {
+        "MODEL_PATH": str(model),
+        "CLASSES_PATH": str(classes),
+        "RUNTIME": runtime,
+        "CUDA_VISIBLE_DEVICES": "-1",  # a graphics card, if there is one, takes seconds to start
+    }

@@ -165,7 +165,7 @@ class Programs:
             program.__exit__(None, None, None)
 
     def start(self, broker: Broker, *arguments: str | Path, **variables: str) -> Program:
-        program = Program(arguments, broker.environment(**self._model, **variables))
+        program = Program(arguments, broker.environment(**{**self._model, **variables}))
         self._started.append(program)
         return program
 

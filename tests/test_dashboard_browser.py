@@ -18,7 +18,7 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.chromium import Browser, running_dashboard
 from tests.kafka_services import Embedded
-from tests.models import COLOURS, write_colour_model
+from tests.models import COLOURS, environment_of, write_light_colour_model
 from tests.photos import encoded
 from tests.scripts import CONSUMER, PRODUCER, SECONDS, Program
 
@@ -34,7 +34,7 @@ def stage(embedded: Embedded, tmp_path_factory: pytest.TempPathFactory) -> dict[
     folder = tmp_path_factory.mktemp("dashboard")
     topic = f"dashboard-{folder.parent.name}-{folder.name}"
     embedded.create_topic(topic)
-    model, classes = write_colour_model(folder)
+    model, classes = write_light_colour_model(folder)
     cars = list(COLOURS.values())
     cars[2] = {"make": HOSTILE_MAKE, "model": HOSTILE_MODEL}  # what blue is taken for
     classes.write_text(json.dumps(dict(enumerate(cars))))
@@ -42,11 +42,8 @@ def stage(embedded: Embedded, tmp_path_factory: pytest.TempPathFactory) -> dict[
         KAFKA_TOPIC=topic,
         KAFKA_GROUP_ID=topic,
         DATABASE_URL=f"sqlite:///{folder}/results.db",
-        MODEL_PATH=str(model),
-        CLASSES_PATH=str(classes),
-        RUNTIME="keras",
         MIN_CONFIDENCE="0.5",
-        CUDA_VISIBLE_DEVICES="-1",
+        **environment_of(model, classes, "openvino"),
     )
 
 

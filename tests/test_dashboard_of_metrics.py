@@ -20,7 +20,7 @@ from car_classifier.errors import Reason
 from tests.conftest import require
 from tests.grafana_picture import draw
 from tests.kafka_services import Embedded
-from tests.models import write_colour_model
+from tests.models import environment_of, write_light_colour_model
 from tests.photos import encoded
 from tests.prometheus import (
     CONFIG,
@@ -63,8 +63,7 @@ def observed(
     photos.mkdir()
     for name, colour in {"red": (255, 0, 0), "grey": (128, 128, 128)}.items():
         (photos / f"{name}.png").write_bytes(encoded(Image.new("RGB", (20, 20), colour), "PNG"))
-    model, classes = write_colour_model(folder)
-    colours = {"MODEL_PATH": str(model), "CLASSES_PATH": str(classes), "RUNTIME": "keras"}
+    colours = environment_of(*write_light_colour_model(folder), "openvino")
     variables = {
         "KAFKA_TOPIC": topic,
         "KAFKA_GROUP_ID": topic,

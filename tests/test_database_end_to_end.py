@@ -84,7 +84,7 @@ def test_every_answer_is_in_the_database_and_a_second_reading_changes_nothing(
     found = rows(url, schema.predictions)
     assert {row["image_name"] for row in found} == {f"coche{number}.jpg" for number in range(20)}
     assert {row["make"] for row in found} == {"Ferrari"}
-    assert {row["model_file"] for row in found} == {"colours.keras"}
+    assert {row["model_file"] for row in found} == {"colours.tflite"}
     assert all(len(row["model_sha256"]) == 64 for row in found)
     assert all(row["captured"] < row["received"] <= row["predicted"] for row in found)
     pictures = rows(url, schema.thumbnails)

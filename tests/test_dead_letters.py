@@ -240,7 +240,7 @@ def test_results_carry_what_they_are_traced_back_by(
     for one in fields:
         assert started - 1 < one.pop("received") <= one.pop("predicted") < time.time() + 1
         assert one.pop("captured") == one["timestamp"]
-        assert one.pop("model_file") == "colours.keras"
+        assert one.pop("model_file") == "colours.tflite"
         assert len(one.pop("model_sha256")) == 64
     in_order = sorted(fields, key=lambda one: (one["partition"], one["offset"]))
     said = sorted(answers(consumer), key=lambda one: (one["partition"], one["offset"]))

@@ -67,7 +67,7 @@ def test_started_before_the_broker_both_wait_and_then_photos_are_named(
         # When both have said that it does not answer, and have not given up
         producer.wait_for_line("does not answer", count=2)
         producer.stop(signal.SIGKILL)
-        consumer.wait_for_line("does not answer")
+        consumer.wait_for_line("does not answer", count=2)
     finally:
         broker.start()
     consumer.wait_for_line("Consumer listening")
@@ -97,7 +97,7 @@ def test_started_before_the_broker_both_wait_and_then_photos_are_named(
 
 
 def test_json_and_rejections_and_unknown_cars(
-    broker: Broker, programs: Programs, topic: str, group_id: str
+    broker: Broker, programs: Programs, keras_model: dict[str, str], topic: str, group_id: str
 ) -> None:
     # Given good messages, a car that the model is not sure of, and poison among them
     red, grey = base64_of(colour(RED)), base64_of(colour(GREY))
@@ -120,7 +120,7 @@ def test_json_and_rejections_and_unknown_cars(
         broker,
         *(CONSUMER, "--json", "--topic", topic, "--group-id", group_id, "--top-k", "2"),
         *("--min-confidence", "0.9", "--max-messages", str(len(values)), "--batch-size", "4"),
-        PYTHONIOENCODING="ascii",
+        **{**keras_model, "PYTHONIOENCODING": "ascii"},
     )
     status = consumer.end()
 
@@ -465,12 +465,12 @@ def test_a_consumer_whose_reader_has_gone_ends_quietly_and_commits_nothing_unrea
     assert [answer["offset"] for answer in answers(again)] == [0]
 
 
-def test_what_cannot_work_is_said_in_one_line(model: dict[str, str], tmp_path: Path) -> None:
+def test_what_cannot_work_is_said_in_one_line(keras_model: dict[str, str], tmp_path: Path) -> None:
     def complaint(**variables: str) -> str:
         result = subprocess.run(
             [sys.executable, CONSUMER],
             cwd=ROOT,
-            env=clean_environment(**{**model, **variables}),
+            env=clean_environment(**{**keras_model, **variables}),
             capture_output=True,
             text=True,
             timeout=SECONDS,

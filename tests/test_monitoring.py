@@ -128,7 +128,7 @@ def test_what_is_scraped_is_what_happened(
     identity = {
         "file": file.name,
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-        "runtime": "keras",
+        "runtime": "openvino",
     }
     assert sample(samples, "model_info", **identity) == 1
     assert {name for name, _ in samples} >= {
