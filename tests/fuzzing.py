@@ -228,13 +228,13 @@ _MUTATIONS = (
 
 
 def main() -> None:
-    """Run the command line: classify mutants and say what became of them."""
+    """Run the command line: classify mutants and say in a line of JSON what became of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     tally = classify(mutants(options.seed, options.messages))
-    print(tally)
+    print(json.dumps(vars(tally)))
     assert tally.sent == tally.predicted + tally.dead.total()
 
 
