@@ -8,6 +8,7 @@ of the topic are docker-compose.yml's own.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -311,10 +312,17 @@ def kafka_jars() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "car-classifier"
     # Another pom, another folder: a changed version is never mixed with an old one.
     jars = cache / f"kafka-{hashlib.sha256(POM.read_bytes()).hexdigest()[:12]}"
-    if jars.is_dir():
-        return jars
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as unfinished:
+    if not jars.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        with (cache / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # tests that run side by side fetch them once
+            if not jars.is_dir():
+                _fetch(jars)
+    return jars
+
+
+def _fetch(jars: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=jars.parent) as unfinished:
         command = ["mvn", "--quiet", "--batch-mode", "--file", str(POM)]
         command += ["dependency:copy-dependencies", "-DincludeScope=runtime"]
         command += [f"-DoutputDirectory={unfinished}/jars"]
@@ -324,7 +332,6 @@ def kafka_jars() -> Path:
         if result.returncode != 0:
             raise RuntimeError(f"Maven could not fetch Apache Kafka:\n{result.stdout}")
         Path(unfinished, "jars").rename(jars)
-    return jars
 
 
 def _java(jars: Path) -> list[str]:
