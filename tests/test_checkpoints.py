@@ -51,7 +51,7 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     whole = compiled_model()
     train(whole, 5)
     checkpoints = Checkpoints(tmp_path, RUN)
-    checkpoints.save(whole, 1, UNTRAINED)
+    checkpoints.save(whole, whole.optimizer, 1, UNTRAINED)
     train(whole, 5, seed=1)
 
     resumed = compiled_model(seed=9)
@@ -81,7 +81,7 @@ def test_the_last_checkpoint_alone_is_kept(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, RUN)
     (tmp_path / "unfinished-1-epoch-0009.npz").write_bytes(b"of a killed run")
     for done in (9, 10, 11):
-        checkpoints.save(model, done, UNTRAINED)
+        checkpoints.save(model, model.optimizer, done, UNTRAINED)
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-0011.npz"]
     assert checkpoints.last_epoch() == 11
 
@@ -90,13 +90,13 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     model = compiled_model()
     checkpoints = Checkpoints(tmp_path, RUN)
     checkpoints.keep_if_best(model, 0.5)
-    checkpoints.save(model, 1, UNTRAINED)
+    checkpoints.save(model, model.optimizer, 1, UNTRAINED)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with disk_full_after(500):
         with pytest.raises(OSError, match="too large"):
             checkpoints.keep_if_best(model, 0.6)
         with pytest.raises(OSError, match="too large"):
-            checkpoints.save(model, 2, UNTRAINED)
+            checkpoints.save(model, model.optimizer, 2, UNTRAINED)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -107,7 +107,7 @@ def test_the_best_weights_stay_best_across_a_resume(tmp_path: Path) -> None:
     best = values(model.weights)
     train(model, 3)
     checkpoints.keep_if_best(model, 0.7)
-    checkpoints.save(model, 1, UNTRAINED)
+    checkpoints.save(model, model.optimizer, 1, UNTRAINED)
 
     resumed = Checkpoints(tmp_path, RUN)
     resumed.load()
@@ -135,14 +135,16 @@ def test_the_best_weights_stay_best_across_a_resume(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_run_is_refused(
     tmp_path: Path, run: RunIdentity, message: str
 ) -> None:
-    Checkpoints(tmp_path, RUN).save(compiled_model(), 1, UNTRAINED)
+    whole = compiled_model()
+    Checkpoints(tmp_path, RUN).save(whole, whole.optimizer, 1, UNTRAINED)
     with pytest.raises(CheckpointError, match=message):
         Checkpoints(tmp_path, run).load()
 
 
 def test_a_checkpoint_of_other_shapes_is_refused(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, RUN)
-    checkpoints.save(compiled_model(), 1, UNTRAINED)
+    whole = compiled_model()
+    checkpoints.save(whole, whole.optimizer, 1, UNTRAINED)
     checkpoint = checkpoints.load()
     assert checkpoint is not None
     other = compiled_model(units=5)
@@ -155,7 +157,8 @@ def test_a_checkpoint_of_other_shapes_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["cut", "text", "empty", "incomplete"])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, damage: str) -> None:
     checkpoints = Checkpoints(tmp_path, RUN)
-    checkpoints.save(compiled_model(), 3, UNTRAINED)
+    whole = compiled_model()
+    checkpoints.save(whole, whole.optimizer, 3, UNTRAINED)
     path = tmp_path / "epoch-0003.npz"
     if damage == "incomplete":
         np.savez(path, about=np.array(json.dumps({"best": 0.5})))

@@ -19,7 +19,7 @@ from car_classifier.class_map import load_class_map
 from car_classifier.model import load_classifier
 from tests.tiny_cars import COLOURS, train_tiny, write_cars
 from training import evaluate, manifest
-from training.batches import PhotoCache, TrainingBatches
+from training.batches import BatchMaker, EpochPlan, PhotoCache, TrainingBatches
 from training.checkpoints import Checkpoints
 from training.dataset import read_manifest
 
@@ -91,8 +91,10 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     """Let the run stop where the checkpoint of this epoch has just been written."""
     save = Checkpoints.save
 
-    def save_and_stop(self: Checkpoints, model: object, done: int, names: frozenset[str]) -> None:
-        save(self, model, done, names)
+    def save_and_stop(
+        self: Checkpoints, model: object, optimizer: object, done: int, names: frozenset[str]
+    ) -> None:
+        save(self, model, optimizer, done, names)
         if done == epoch:
             raise Stopped
 
@@ -214,6 +216,7 @@ def test_an_unreadable_photo_is_named_before_training(
         (["--batch-size", "64"], "expected at least one batch of 64 photos to train on, got 39"),
         (["--weights", "none.npz"], "none.npz: expected pre-trained weights"),
         (["--manifest", "none.csv"], "none.csv: no such manifest"),
+        (["--teachers", "none.keras"], "none.keras: expected a model to learn from"),
     ],
 )
 def test_what_cannot_be_trained_is_said_and_no_stack_trace(
@@ -226,7 +229,15 @@ def test_what_cannot_be_trained_is_said_and_no_stack_trace(
 
 
 @pytest.mark.parametrize(
-    "more", [["--head-epochs", "0", "--epochs", "0"], ["--out", "model.h5"], ["--backbone", "vgg"]]
+    "more",
+    [
+        ["--head-epochs", "0", "--epochs", "0"],
+        ["--out", "model.h5"],
+        ["--backbone", "vgg"],
+        ["--views", "0"],
+        ["--processes", "-1"],
+        ["--teachers-share", "1.1"],
+    ],
 )
 def test_options_that_cannot_work_are_refused(cars: Path, tmp_path: Path, more: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
@@ -253,17 +264,65 @@ def test_an_epochs_batches_are_the_same_every_time_and_hold_each_photo_once(cars
     photos.fill()
 
     def epoch(number: int) -> TrainingBatches:
-        return TrainingBatches(photos, 3, 24, 12, 0.0, (5, number))
+        plan = EpochPlan(24, 12, 0.0, (5, number))
+        return TrainingBatches(BatchMaker(photos, 3), plan, len(photos))
 
     first, again, second = epoch(1), epoch(1), epoch(2)
     assert len(first) == 3
     for index in range(3):
         images, labels = first[index]
         assert images.shape == (12, 24, 24, 3)
-        assert images.dtype == labels.dtype == np.float32
+        assert (images.dtype, labels.dtype) == (np.uint8, np.float32)
         assert np.array_equal(images, again[index][0])
         assert not np.array_equal(images, second[index][0])
     total = sum(first[index][1].sum(axis=0) for index in range(3))
     counts = np.bincount([photo.label for photo in photos.photos])
     assert (total <= counts).all()
     assert total.sum() == 36
+
+
+def test_an_epoch_of_several_views_sees_each_photo_so_often(cars: Path) -> None:
+    photos = PhotoCache(read_manifest(cars).split("train"), 48, gibibytes=0.001)
+    plan = EpochPlan(24, 13, 0.0, (5, 1), views=3)
+    batches = TrainingBatches(BatchMaker(photos, 3), plan, len(photos))
+    assert len(batches) == 9  # of 13: all 39 photos, three times
+    labels = sum(batches[index][1].sum(axis=0) for index in range(9))
+    counts = np.bincount([photo.label for photo in photos.photos])
+    assert (labels == 3 * counts).all()
+    order = plan.order(39)
+    assert (np.bincount(order) == 3).all()
+    assert not np.array_equal(order[:39], order[39:78])
+
+
+def test_processes_make_the_batches_that_threads_make(cars: Path) -> None:
+    photos = PhotoCache(read_manifest(cars).split("train"), 48, gibibytes=0.001)
+    photos.fill()
+    plan = EpochPlan(24, 12, 1.0, (5, 1), views=2)
+    here, apart = BatchMaker(photos, 3), BatchMaker(photos, 3, processes=2)
+    for index in range(6):
+        for one, other in zip(here(plan, index), apart(plan, index), strict=True):
+            assert np.array_equal(one, other)
+
+
+def test_a_model_is_trained_on_jax_as_well_and_the_service_loads_it(
+    cars: Path, tmp_path: Path
+) -> None:
+    teacher, out = tmp_path / "teacher.keras", tmp_path / "m.keras"
+    assert train_tiny(words(cars, teacher, "--epochs", "9")) == 0
+    # The labels count for nothing: the loss is how far the answers are from the teacher's.
+    options = words(cars, out, "--teachers", str(teacher), "--teachers-share", "1")
+    command = [sys.executable, "-m", "tests.tiny_cars", *options, "--epochs", "6"]
+    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run(
+        [*command, "--views", "2", "--processes", "2"],
+        cwd=PROJECT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    losses = [row["loss"] for row in log_of(out)]
+    assert len(losses) == 7
+    assert losses[-1] < losses[0] / 4
+    classes = load_class_map(out.with_suffix(".classes.json"))
+    assert load_classifier(out, classes).input_size == (32, 32)

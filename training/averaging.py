@@ -22,6 +22,14 @@ class LiveWeights(keras.callbacks.Callback):
             keras.ops.convert_to_numpy(variable) for variable in self.model.trainable_variables
         ]
 
+    def on_train_end(self, logs: object = None) -> None:  # noqa: ARG002 - Keras' names
+        """Give each weight an array of its own.
+
+        On JAX it shares the average's, which Keras frees after the next prediction.
+        """
+        for variable in self.model.trainable_variables:
+            variable.assign(keras.ops.copy(variable))
+
     def restore(self) -> None:
         """Put them back, after the averages have been judged."""
         for variable, value in zip(self.model.trainable_variables, self._live, strict=True):

@@ -1,11 +1,13 @@
-"""Batches of photos and labels, made in threads while the model trains."""
+"""Batches of photos and labels, made in threads or processes while the model trains."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_all_start_methods, get_context
 
 import keras
 import numpy as np
@@ -16,7 +18,7 @@ from training.aspect import Aspect, fit
 from training.augment import mix_batch, random_view
 from training.dataset import LabelledPhoto
 
-Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
+Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
 
 class PhotoCache:
@@ -63,43 +65,98 @@ class PhotoCache:
         return image
 
 
+@dataclass(frozen=True)
+class EpochPlan:
+    """What the batches of one epoch are like; the same plan gives the same batches again."""
+
+    size: int  # of the views, pixels
+    batch_size: int
+    mix_share: float  # of the batches, with mixup or CutMix
+    seed: tuple[int, int]  # (run, epoch)
+    aspect: Aspect = "squash"
+    views: int = 1  # how often each photo is seen, as another view each time
+
+    def order(self, photos: int) -> NDArray[np.int_]:
+        """Indices of the photos in the order in which they are seen."""
+        rng = np.random.default_rng(self.seed)
+        return np.concatenate([rng.permutation(photos) for _ in range(self.views)])
+
+
+def make_batch(cache: PhotoCache, classes: int, plan: EpochPlan, index: int) -> Batch:
+    """Batch number ``index``: uint8 (N, size, size, 3), RGB; labels float32 (N, classes)."""
+    rng = np.random.default_rng([*plan.seed, index])
+    order = plan.order(len(cache))
+    chosen = order[index * plan.batch_size : (index + 1) * plan.batch_size]
+    donors = rng.integers(len(cache), size=len(chosen))
+    images = np.stack(
+        [
+            random_view(cache[photo], cache[donor], plan.size, rng, plan.aspect)
+            for photo, donor in zip(chosen.tolist(), donors.tolist(), strict=True)
+        ]
+    )
+    labels = np.eye(classes, dtype=np.float32)[[cache.photos[photo].label for photo in chosen]]
+    images, labels = mix_batch(images, labels, plan.mix_share, rng)
+    return np.rint(images).astype(np.uint8), labels
+
+
+class BatchMaker:
+    """Makes batches in the thread that asks, or in processes of its own.
+
+    Threads share one interpreter, which lets some five of them work at a time: as many as two
+    processor cores need, too few for a GPU. The processes end with this object.
+    """
+
+    def __init__(self, cache: PhotoCache, classes: int, processes: int = 0) -> None:
+        """``processes`` are started at once, before threads of a GPU's driver are in the way.
+
+        ``cache`` should be filled already: they share what it has then.
+        """
+        self._cache, self._classes = cache, classes
+        self._pool: ProcessPoolExecutor | None = None
+        if processes:
+            method = "fork" if "fork" in get_all_start_methods() else None
+            self._pool = ProcessPoolExecutor(
+                processes, get_context(method), _remember, (cache, classes)
+            )
+            self._pool.submit(os.getpid).result()
+
+    def __call__(self, plan: EpochPlan, index: int) -> Batch:
+        """A batch as `make_batch` makes it."""
+        if self._pool is None:
+            return make_batch(self._cache, self._classes, plan, index)
+        return self._pool.submit(_make_batch_here, plan, index).result()
+
+
+_known: tuple[PhotoCache, int] | None = None  # in a process of a `BatchMaker`
+
+
+def _remember(cache: PhotoCache, classes: int) -> None:
+    global _known
+    _known = (cache, classes)
+
+
+def _make_batch_here(plan: EpochPlan, index: int) -> Batch:
+    assert _known is not None  # `_remember` ran when the process began
+    return make_batch(*_known, plan, index)
+
+
 class TrainingBatches(keras.utils.PyDataset):
-    """One epoch of augmented batches; the same seed and epoch give the same batches again."""
+    """One epoch of augmented batches, made ahead while the model trains."""
 
     def __init__(
-        self,
-        cache: PhotoCache,
-        classes: int,
-        size: int,
-        batch_size: int,
-        mix_share: float,
-        seed: tuple[int, int],
-        aspect: Aspect = "squash",
+        self, make: Callable[[EpochPlan, int], Batch], plan: EpochPlan, photos: int
     ) -> None:
-        """``seed`` is (run, epoch); ``mix_share`` the share of batches with mixup or CutMix."""
-        super().__init__(workers=2, max_queue_size=6)
-        self._cache = cache
-        self._labels = np.eye(classes, dtype=np.float32)
-        self._size, self._batch_size, self._mix_share = size, batch_size, mix_share
-        self._seed, self._aspect = seed, aspect
-        self._order = np.random.default_rng(seed).permutation(len(cache))
+        """``photos`` is how many there are to see; what is left of a batch at the end is not."""
+        workers = max(2, os.cpu_count() or 1)
+        super().__init__(workers=workers, max_queue_size=workers + 4)
+        self._make, self._plan = make, plan
+        self._batches = photos * plan.views // plan.batch_size
 
     def __len__(self) -> int:
-        return len(self._order) // self._batch_size
+        return self._batches
 
     def __getitem__(self, index: int) -> Batch:
-        """Images float32 (N, size, size, 3) in 0-255, labels float32 (N, classes)."""
-        rng = np.random.default_rng([*self._seed, index])
-        chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        donors = rng.integers(len(self._cache), size=len(chosen))
-        images = np.stack(
-            [
-                random_view(self._cache[photo], self._cache[donor], self._size, rng, self._aspect)
-                for photo, donor in zip(chosen.tolist(), donors.tolist(), strict=True)
-            ]
-        )
-        labels = self._labels[[self._cache.photos[photo].label for photo in chosen]]
-        return mix_batch(images, labels, self._mix_share, rng)
+        return self._make(self._plan, index)
 
 
 def predict(

@@ -122,7 +122,13 @@ class Checkpoints:
         self.best = checkpoint.best
         return checkpoint
 
-    def save(self, model: keras.Model, done: int, untrained: frozenset[str]) -> None:
+    def save(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        done: int,
+        untrained: frozenset[str],
+    ) -> None:
         """Write the state after ``done`` epochs; then the older ones go.
 
         Raises:
@@ -132,7 +138,7 @@ class Checkpoints:
         arrays = {"about": np.array(json.dumps(about))}
         for name, variables in (
             ("model", model.variables),
-            ("optimizer", model.optimizer.variables),
+            ("optimizer", optimizer.variables),
         ):
             for index, variable in enumerate(variables):
                 arrays[f"{name}/{index}"] = keras.ops.convert_to_numpy(variable)

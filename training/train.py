@@ -14,6 +14,15 @@ Improve an existing model with more epochs, here at a larger size:
     python -m training.train --manifest cars.csv --backbone resnet50v2 --weights models/old.keras \
         --head-epochs 0 --epochs 10 --train-sizes 192 --learning-rate 1e-4 --out models/new.keras
 
+Learn from other models' answers as well as from labels, here on a GPU with 16 processor cores:
+
+    python -m training.train --manifest cars.csv --backbone resnet50v2 --weights models/old.keras \
+        --teachers models/old.keras models/other.keras --head-epochs 0 --epochs 14 --views 5 \
+        --batch-size 128 --mix 0.8 --processes 15 --out models/new.keras
+
+TensorFlow computes on a GPU where its package for that is installed; JAX does as well, with
+KERAS_BACKEND=jax in the environment.
+
 Two phases: first only what has no pre-trained weights (the head) is trained, then the backbone as
 well. Beside the model come its class map, a log (CSV) and the curves (PNG).
 """
@@ -32,10 +41,11 @@ from car_classifier.errors import CarClassifierError
 from training.aspect import ASPECTS
 from training.averaging import LiveWeights
 from training.backbones import BACKBONES, build_classifier, train_backbone, train_head
-from training.batches import PhotoCache, TrainingBatches, predict
+from training.batches import BatchMaker, EpochPlan, PhotoCache, TrainingBatches, predict
 from training.calibration import bake_temperature, fit_temperature
 from training.checkpoints import Checkpoints, RunIdentity
 from training.dataset import read_manifest
+from training.distillation import Distillation, load_teachers
 from training.errors import TrainingError
 from training.precision import accelerators, set_precision
 from training.pretrained import load_weights
@@ -78,6 +88,13 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add("--head-epochs", type=int, default=1, help="epochs of the first phase")
     add("--epochs", type=int, default=20, help="epochs of the second phase")
+    add(
+        "--views",
+        type=int,
+        default=1,
+        help="how often an epoch sees each photo; more where an epoch takes a GPU seconds, since "
+        "each ends with a check on val and a checkpoint",
+    )
     add("--batch-size", type=int, default=32)
     add(
         "--frozen",
@@ -99,6 +116,20 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         "with training.evaluate --aspect letterbox",
     )
     add("--mix", type=float, default=0.3, help="share of the batches with mixup or CutMix")
+    add(
+        "--teachers",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help=".keras models of the same classes, whose mean answer is learnt as well as the labels",
+    )
+    add(
+        "--teachers-share",
+        type=float,
+        default=0.7,
+        help="how much of the loss is the teachers', 0 to 1",
+    )
     add("--ema", type=float, default=0.998, help="momentum of the weights' moving average")
     add(
         "--precision",
@@ -107,6 +138,12 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         help="auto: bfloat16 where the processor or GPU computes in it",
     )
     add("--seed", type=int, default=0)
+    add(
+        "--processes",
+        type=int,
+        default=0,
+        help="that make the views, one for each core of a machine with a GPU; 0: threads do it",
+    )
     add("--cache-gib", type=float, default=4.0, help="memory for decoded photos")
     # Going on.
     add("--checkpoints", type=Path, help="folder (default: beside the model)")
@@ -114,6 +151,12 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.head_epochs + options.epochs < 1:
         parser.error("expected at least one epoch in --head-epochs and --epochs together")
+    if options.processes < 0:
+        parser.error(f"expected 0 or more in --processes, got {options.processes}")
+    if options.views < 1:
+        parser.error(f"expected at least 1 in --views, got {options.views}")
+    if not 0 <= options.teachers_share <= 1:
+        parser.error(f"expected 0 to 1 in --teachers-share, got {options.teachers_share}")
     if options.out.suffix != ".keras":
         parser.error(f"expected a file that ends in .keras in --out, got {options.out}")
     return options
@@ -138,8 +181,9 @@ def compile_phase(model: keras.Model, options: argparse.Namespace, steps: int, r
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=options.label_smoothing)
-    # XLA is slower than oneDNN on processors.
-    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=bool(accelerators()))
+    # XLA is slower than oneDNN, which TensorFlow has on processors; JAX has nothing else.
+    xla = bool(accelerators()) or keras.backend.backend() == "jax"
+    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=xla)
     optimizer.build(model.trainable_variables)
 
 
@@ -160,13 +204,17 @@ def train(options: argparse.Namespace) -> None:
     judges = PhotoCache(manifest.split("val"), longest_side, options.cache_gib)
     val_labels = np.array([photo.label for photo in judges.photos])
     classes = len(manifest.classes)
-    steps_per_epoch = len(photos) // options.batch_size
+    steps_per_epoch = options.views * len(photos) // options.batch_size
     if steps_per_epoch == 0:
         raise TrainingError(
             f"{options.manifest}: expected at least one batch of {options.batch_size} photos to "
             f"train on, got {len(photos)}"
         )
     epochs = options.head_epochs + options.epochs
+    for cache in (photos, judges):
+        cache.fill()
+    # Before anything touches a GPU, whose driver would not survive in a copy of this process.
+    make_batch = BatchMaker(photos, classes, options.processes)
 
     # Model: open in height and width, so that it can be trained at several.
     backbone = BACKBONES[options.backbone]
@@ -187,40 +235,40 @@ def train(options: argparse.Namespace) -> None:
         untrained = frozenset(layer.name for layer in model.layers)
     else:
         untrained = frozenset(load_weights(model, Path(options.weights)))
+    # What is fitted: the model, or the model with its teachers around it.
+    teachers = load_teachers(options.teachers, classes)
+    trainer = Distillation(model, teachers, options.teachers_share) if teachers else model
     done = checkpoint.done if checkpoint else 0
     print(checkpoints.prospect(done, options.resume), file=sys.stderr)
     log = TrainingLog(options.out)
     log.start(done)
-    for cache in (photos, judges):
-        cache.fill()
 
     for epoch in range(done, epochs):
         if epoch in (done, options.head_epochs):  # a phase begins, or goes on after a stop
             if epoch < options.head_epochs:
                 train_head(model, untrained)
-                compile_phase(model, options, options.head_epochs * steps_per_epoch, HEAD_RATE)
+                compile_phase(trainer, options, options.head_epochs * steps_per_epoch, HEAD_RATE)
             else:
                 train_backbone(model, backbone, tuple(options.frozen), untrained)
                 steps = options.epochs * steps_per_epoch
-                compile_phase(model, options, steps, options.learning_rate)
+                compile_phase(trainer, options, steps, options.learning_rate)
             if checkpoint and epoch != options.head_epochs:
-                checkpoint.restore_optimizer(model.optimizer)
+                checkpoint.restore_optimizer(trainer.optimizer)
         progress = max(0, epoch - options.head_epochs) / max(1, options.epochs)
         size = sizes[int(progress * len(sizes))]
         mix_share = options.mix if progress < 1 - MIX_FREE_EPOCHS else 0.0
-        batches = TrainingBatches(
-            photos,
-            classes,
+        plan = EpochPlan(
             size,
             options.batch_size,
             mix_share,
             (options.seed, epoch),
             options.aspect,
+            options.views,
         )
         started = time.monotonic()
         live = LiveWeights()
-        history = model.fit(
-            batches,
+        history = trainer.fit(
+            TrainingBatches(make_batch, plan, len(photos)),
             initial_epoch=epoch,
             epochs=epoch + 1,
             shuffle=False,
@@ -240,7 +288,7 @@ def train(options: argparse.Namespace) -> None:
             val_accuracy=accuracy,
             seconds=time.monotonic() - started,
         )
-        checkpoints.save(model, epoch + 1, untrained)
+        checkpoints.save(model, trainer.optimizer, epoch + 1, untrained)
 
     # The file: the best weights at the fixed size, its confidence corrected on val.
     keras.mixed_precision.set_global_policy("float32")
