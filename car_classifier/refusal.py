@@ -24,7 +24,7 @@ __all__ = ["refusal"]
 SECONDS = 3.0  # for each step with a broker
 MOST_BYTES = 2**20  # of an answer; what speaks another protocol may seem to announce more
 
-_SASL_HANDSHAKE, _API_VERSIONS, _SASL_AUTHENTICATE = 17, 18, 36
+_METADATA, _SASL_HANDSHAKE, _API_VERSIONS, _SASL_AUTHENTICATE = 3, 17, 18, 36
 _NO_SASL_HERE = 34  # the error of a listener that takes no login
 _WRONG_HOST = (62, 64)  # OpenSSL's codes: of a name, of an IP address
 _WRONG_TIME = (9, 10)  # not valid yet, not valid any more
@@ -51,7 +51,7 @@ def _refusal(host: str, port: int, security: Security) -> str | None:
             if security.uses_sasl:
                 return _login(connection, host, security)
             error, mechanisms = _sasl_handshake(connection, "PLAIN")
-            if error == _NO_SASL_HERE:
+            if error == _NO_SASL_HERE or _serves(host, port, security):
                 return None
             expected = "SASL_SSL" if security.uses_tls else "SASL_PLAINTEXT"
             return (
@@ -97,6 +97,17 @@ def _bad_certificate(error: ssl.SSLCertVerificationError, security: Security) ->
         else "the operating system, and KAFKA_SSL_CAFILE is not set"
     )
     return f"shows a certificate of an unknown CA, not of {trusted}: {error.verify_message}"
+
+
+def _serves(host: str, port: int, security: Security) -> bool:
+    """Whether the broker answers without a login; some would take one and ask for none."""
+    with (
+        contextlib.suppress(OSError, EOFError, ValueError),
+        _connection(host, port, security) as connection,
+    ):
+        _ask(connection, _METADATA, 1, struct.pack(">i", 0))  # of no topic
+        return True
+    return False
 
 
 def _login(connection: socket.socket, host: str, security: Security) -> str | None:

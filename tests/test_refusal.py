@@ -16,6 +16,7 @@ from car_classifier.embedded_broker import free_port
 from car_classifier.refusal import refusal
 from car_classifier.security import Security
 from tests.certificates import Authority
+from tests.kafka_services import Broker
 
 
 @contextlib.contextmanager
@@ -77,3 +78,9 @@ def test_certificates_are_asked_for_and_looked_at(
 @pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL"])
 def test_a_broker_that_is_away_refuses_nobody(protocol: str) -> None:
     assert refusal("127.0.0.1", free_port(), Security(security_protocol=protocol)) is None
+
+
+def test_a_broker_that_asks_for_no_login_refuses_nobody(broker: Broker) -> None:
+    """The embedded one would take a login, and serves whoever gives none."""
+    host, port = broker.bootstrap_servers.split(":")
+    assert refusal(host, int(port), Security(security_protocol="PLAINTEXT")) is None
