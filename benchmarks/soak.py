@@ -33,7 +33,7 @@ from benchmarks.programs import Program
 from car_classifier.broker import connect, make_consumer, make_producer
 from car_classifier.dead_letters import DeadLetter, dead_letter_topic
 from tests.kafka_services import Broker
-from tests.models import COLOURS, write_colour_model
+from tests.models import COLOURS, environment_of, write_light_colour_model
 from tests.photos import BLUE, GREEN, RED, base64_of, colour, message
 
 __all__ = ["main"]
@@ -103,10 +103,9 @@ def soak(minutes: float, broker: Broker, folder: Path, real_model: bool) -> dict
     """
     topic, results = f"soak-{uuid.uuid4().hex[:8]}", f"soak-results-{uuid.uuid4().hex[:8]}"
     broker.create_topic(topic)
-    variables = environment(broker, topic) | {"CUDA_VISIBLE_DEVICES": "-1"}
-    if not real_model:
-        model, classes = write_colour_model(folder)
-        variables |= {"MODEL_PATH": str(model), "CLASSES_PATH": str(classes), "RUNTIME": "keras"}
+    variables = environment(broker, topic)
+    if not real_model:  # one that starts at once, so that there is much to kill
+        variables |= environment_of(*write_light_colour_model(folder), "openvino")
     expected = _write_photos(folder / "photos")
     consumer = ["consumidor_clasificador.py", "--json", "--group-id", GROUP]
     consumer += ["--results-topic", results]
