@@ -13,7 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -30,7 +30,7 @@ from car_classifier.retrying import Failure, decoded_alone, predict_each
 __all__ = ["Answers", "Batching", "Rejection", "answer", "answered_batches", "decode"]
 
 POLL_MS = 250  # for new messages while there is nothing else to do; how soon a stop is noticed
-BUSY_POLL_MS = 2  # while photos are under way; how soon their answers are noticed
+BUSY_POLL_MS = 5  # while the model works: a look at Kafka takes a processor half a millisecond
 AHEAD = 2  # batches that may be fetched and decoded beyond those handed to the model
 MOST_BYTES = 64 * 2**20  # in messages under way; beyond it none is fetched, whatever their number
 IN_MODEL = 2  # batches that the model works on: while one ends, no processor waits for it
@@ -71,7 +71,7 @@ class Answers:
 class Stream(Protocol):
     """Where records come from; see `car_classifier.consuming.PhotoStream`."""
 
-    def take(self, most: int, wait_ms: int) -> list[Any]:
+    def take(self, most: int, wait_ms: float) -> list[Any]:
         """Return up to so many records, waiting so long for the first."""
 
     def keep_alive(self) -> None:
@@ -215,8 +215,7 @@ def answered_batches(
             room = _room(ahead, in_model, batching)
             records: list[Any] = []
             if room > 0:
-                busy = bool(in_model or ahead)
-                records = stream.take(min(room, left), BUSY_POLL_MS if busy else POLL_MS)
+                records = stream.take(min(room, left), _patience_ms(ahead, in_model, batching))
             else:
                 stream.keep_alive()
             left += _revoke(stream.revoked(), ahead, in_model)
@@ -224,8 +223,10 @@ def answered_batches(
                 future = decoders.submit(decode_one, record)
                 ahead.append(_UnderWay(record, time.monotonic(), future))
             left -= len(records)
-            if room <= 0 and in_model:
-                wait([in_model[0].answers], timeout=POLL_MS / 1000)
+            if in_model and not records:  # whose end is noticed at once
+                at_work = [batch.answers for batch in in_model if not batch.answers.done()]
+                timeout_ms = BUSY_POLL_MS if room > 0 else POLL_MS
+                wait(at_work, timeout_ms / 1000, FIRST_COMPLETED)
 
 
 @contextlib.contextmanager
@@ -247,8 +248,19 @@ def _closes(
         return False
     if len(ahead) >= batching.batch_size or _room(ahead, in_model, batching) <= 0:
         return True
-    waited_ms = (time.monotonic() - ahead[0].arrived) * 1000
-    return waited_ms >= batching.max_wait_ms or not more_to_come
+    return _left_to_wait_ms(ahead, batching) <= 0 or not more_to_come
+
+
+def _patience_ms(ahead: deque[_UnderWay], in_model: deque[_InModel], batching: Batching) -> float:
+    """How long the next look at Kafka may wait for a message."""
+    if in_model:
+        return 0  # what is waited for then is the model
+    return max(0, _left_to_wait_ms(ahead, batching)) if ahead else POLL_MS
+
+
+def _left_to_wait_ms(ahead: deque[_UnderWay], batching: Batching) -> float:
+    """How long the oldest photo still waits for others; 0 or less: no longer."""
+    return batching.max_wait_ms - (time.monotonic() - ahead[0].arrived) * 1000
 
 
 def _decoded(

@@ -116,7 +116,7 @@ class PhotoStream(ConsumerRebalanceListener):
         """Whether it is time to stop."""
         return self._stopped()
 
-    def take(self, most: int, wait_ms: int) -> list[Any]:
+    def take(self, most: int, wait_ms: float) -> list[Any]:
         """Return up to ``most`` records, waiting up to ``wait_ms`` for the first.
 
         Raises:
@@ -185,7 +185,7 @@ class PhotoStream(ConsumerRebalanceListener):
         with contextlib.suppress(KafkaError):  # the broker is away: it will notice by itself
             self._consumer.close(timeout_ms=COMMIT_MS)
 
-    def _poll(self, max_records: int, wait_ms: int) -> list[Any]:
+    def _poll(self, max_records: int, wait_ms: float) -> list[Any]:
         try:
             polled = self._consumer.poll(timeout_ms=wait_ms, max_records=max_records)
         except KafkaError as error:

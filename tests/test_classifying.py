@@ -302,6 +302,26 @@ def test_a_lone_photo_waits_for_others_just_as_long_as_asked_for(
         assert offsets(next(batches)) == [[0]]
 
 
+def test_while_the_model_works_its_end_is_waited_for_and_no_message() -> None:
+    go_on = threading.Event()
+    waits: list[float] = []
+    stream = FakeStream(records(0))
+
+    def look(wait_ms: float) -> None:
+        waits.append(wait_ms)
+        if len(waits) == 5:
+            go_on.set()
+
+    stream.on_take = look
+    model = StandIn(lambda _: wait_for(go_on))
+    with contextlib.closing(run(stream, model, batch_size=1)) as batches:
+        assert offsets(next(batches)) == [[0]]
+
+    assert waits[0] == classifying.POLL_MS
+    assert len(waits) >= 5
+    assert set(waits[1:]) == {0}
+
+
 def test_a_full_batch_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(monotonic=lambda: 0.0, time=time.time)  # that stands still
     monkeypatch.setattr(classifying, "time", clock)

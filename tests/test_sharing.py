@@ -40,6 +40,17 @@ class Bench:
         return SharedOut(lambda threads: self.engine(f"{threads} thread"), most, lone)
 
 
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def rest(self, share: float = 1.0) -> None:
+        """Let so much of the time pass after which the processors have rested."""
+        self.now += share * sharing.REST_SECONDS + 1e-6
+
+
 def photos(*values: int) -> NDArray[np.uint8]:
     return np.array(values, np.uint8).reshape(-1, 1, 1, 1)
 
@@ -49,6 +60,13 @@ def _two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing, "processors", lambda: 2)
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(sharing.time, "monotonic", lambda: clock.now)
+    return clock
+
+
 def test_a_batch_is_shared_out_and_answered_in_order() -> None:
     bench = Bench()
     answers = bench.shared_out().predict(photos(5, 4, 3, 2, 1))
@@ -56,12 +74,27 @@ def test_a_batch_is_shared_out_and_answered_in_order() -> None:
     assert sorted(bench.calls) == [("1 thread", 1), ("1 thread", 2), ("1 thread", 2)]
 
 
-def test_a_photo_that_is_alone_gets_all_processors() -> None:
+def test_a_photo_that_is_alone_gets_all_processors(clock: Clock) -> None:
     bench = Bench()
     engines = bench.shared_out()
     assert engines.predict(photos(7)).tolist() == [[7]]
+    clock.rest()
     assert engines.predict(photos(8)).tolist() == [[8]]
     assert bench.calls == [("lone", 1), ("lone", 1)]
+
+
+@pytest.mark.parametrize("first", [photos(7), photos(7, 7)], ids=["photo", "batch"])
+def test_a_photo_that_follows_closely_gets_one_processor(
+    clock: Clock, first: NDArray[np.uint8]
+) -> None:
+    bench = Bench()
+    engines = bench.shared_out(most=1)
+    engines.predict(first)
+    clock.rest(0.9)
+    assert engines.predict(photos(8)).tolist() == [[8]]
+    clock.rest(0.9)
+    engines.predict(photos(6))
+    assert bench.calls[len(first) :] == [("1 thread", 1), ("1 thread", 1)]
 
 
 def test_without_such_an_engine_it_gets_one() -> None:
@@ -88,7 +121,7 @@ def test_a_photo_beside_others_gets_one_processor(first: NDArray[np.uint8]) -> N
     assert ("lone", 1) not in bench.calls[before:]
 
 
-def test_an_engine_that_failed_is_used_again() -> None:
+def test_an_engine_that_failed_is_used_again(clock: Clock) -> None:
     failures = iter([MemoryError])
 
     def lone(images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -100,5 +133,6 @@ def test_an_engine_that_failed_is_used_again() -> None:
     engines = SharedOut(lambda _: bench.engine("1 thread"), 2, lone)
     with pytest.raises(MemoryError):
         engines.predict(photos(3))
+    clock.rest()
     assert engines.predict(photos(3)).tolist() == [[3]]
     assert bench.calls == []
