@@ -42,6 +42,7 @@ CAMERAS = 3
 PHOTOS_A_SECOND = 5.0  # of each camera
 POISON_SHARE = 0.1  # of all messages
 KILL_SECONDS = (2.0, 6.0)  # after its first answer, drawn anew each time
+MOST_SILENT_SECONDS = 12.0  # from its start: its partitions may be those that no camera sends to
 SETTLED = 0.25  # of the time: by then the survivor has its memory
 MOST_GROWTH_MB = 60.0
 PATIENCE_SECONDS = 180.0  # for a program to start, and for what is left at the end
@@ -194,9 +195,11 @@ def _write_photos(folder: Path) -> dict[str, str]:
 
 def _live(victim: Program, end: float) -> None:
     """Let it answer something and live for a few seconds more."""
-    until = float("inf")
+    until = time.monotonic() + MOST_SILENT_SECONDS
+    answered = False
     while time.monotonic() < min(until, end):
-        if victim.out and until == float("inf"):
+        if victim.out and not answered:
+            answered = True
             until = time.monotonic() + random.uniform(*KILL_SECONDS)
         time.sleep(0.05)
 
