@@ -38,7 +38,8 @@ def chosen(
         ("auto", "resnet50v2", False, [], []),
         ("auto", "efficientnet-lite0", True, [], []),  # depthwise convolutions
         ("auto", "efficientnetv2-b0", True, [], []),
-        ("auto", "efficientnet-lite0", True, ["gpu:0"], [GPU]),
+        ("auto", "efficientnet-lite0", True, ["gpu:0"], []),
+        ("auto", "resnet50v2", True, ["gpu:0"], [GPU]),
         ("bfloat16", "efficientnet-lite0", True, [], [CPU]),
         ("bfloat16", "resnet50v2", False, [], [CPU]),
         ("float32", "resnet50v2", True, ["gpu:0"], []),

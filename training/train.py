@@ -135,7 +135,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         "--precision",
         choices=("auto", "float32", "bfloat16"),
         default="auto",
-        help="auto: bfloat16 where the processor or GPU computes in it",
+        help="auto: bfloat16 where processor or GPU compute in it, but not for depthwise backbones",
     )
     add("--seed", type=int, default=0)
     add(
