@@ -104,7 +104,7 @@ def soak(minutes: float, broker: Broker, folder: Path, real_model: bool) -> dict
     """
     topic, results = f"soak-{uuid.uuid4().hex[:8]}", f"soak-results-{uuid.uuid4().hex[:8]}"
     broker.create_topic(topic)
-    variables = environment(broker, topic)
+    variables = environment(broker, topic) | {"CUDA_VISIBLE_DEVICES": "-1"}
     if not real_model:  # one that starts at once, so that there is much to kill
         variables |= environment_of(*write_light_colour_model(folder), "openvino")
     expected = _write_photos(folder / "photos")
@@ -195,13 +195,11 @@ def _write_photos(folder: Path) -> dict[str, str]:
 
 def _live(victim: Program, end: float) -> None:
     """Let it answer something and live for a few seconds more."""
-    until = time.monotonic() + MOST_SILENT_SECONDS
-    answered = False
-    while time.monotonic() < min(until, end):
-        if victim.out and not answered:
-            answered = True
-            until = time.monotonic() + random.uniform(*KILL_SECONDS)
+    silent_until = min(time.monotonic() + MOST_SILENT_SECONDS, end)
+    while not victim.out and time.monotonic() < silent_until:
         time.sleep(0.05)
+    if victim.out:
+        time.sleep(max(0, min(random.uniform(*KILL_SECONDS), end - time.monotonic())))
 
 
 def _sent(camera: Program) -> int:
