@@ -13,9 +13,11 @@ benchmarks/results/pipeline.{json,md,png}, and the block about speed in README.m
 from __future__ import annotations
 
 import argparse
+import contextlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -95,17 +97,15 @@ def measure(
     elif not (ROOT / options.model).is_file():
         raise UnavailableError(f"no {options.model.name}")
     topic = f"bench-{contender.runtime or 'naive'}" + ("-kept" if contender.keeps else "")
-    broker.create_topic(topic)
     command = _command(contender, broker, topic, options)
     options.results.mkdir(parents=True, exist_ok=True)
     with (
         # Beside the results: a temporary folder may be in memory, which would flatter.
         tempfile.TemporaryDirectory(dir=options.results) as folder,
-        PhotoSender(brokers.settings_for(broker, topic), photos) as sender,
+        _full_topic(broker, topic, photos, contender.photos) as sender,
     ):
         if contender.keeps:
             command += ["--database", f"sqlite:///{Path(folder).resolve()}/results.db"]
-        sender.send_at_once(contender.photos)
         with Program(command, brokers.environment(broker, topic)) as program:
             listening = program.wait_for_err("Consumer listening", START_SECONDS)
             throughput = throughput_of(program, contender.photos)
@@ -114,7 +114,6 @@ def measure(
             sustained = sustained_rate(max(8, contender.photos // 4), sender, program)
             busy = latency_at(BUSY_SHARE * sustained, options.seconds, sender, program)
             peak_memory_mb = program.peak_memory_mb()
-    brokers.delete_topic(broker, topic)
     if contender.runtime:  # again, since a machine's mood changes within a minute
         bare.append(bare_photos_per_second(contender.runtime, options))
     return Row(
@@ -138,14 +137,24 @@ def throughput_again(
         BenchmarkError: it failed.
     """
     topic = "bench-again"
-    broker.create_topic(topic)
     command = _command(contender, broker, topic, options)
+    with (
+        _full_topic(broker, topic, photos, contender.photos),
+        Program(command, brokers.environment(broker, topic)) as program,
+    ):
+        return throughput_of(program, contender.photos)
+
+
+@contextlib.contextmanager
+def _full_topic(
+    broker: Broker, topic: str, photos: list[bytes], count: int
+) -> Iterator[PhotoSender]:
+    """Create a topic with so many photos on it; yield what sends more. It is deleted afterwards."""
+    broker.create_topic(topic)
     with PhotoSender(brokers.settings_for(broker, topic), photos) as sender:
-        sender.send_at_once(contender.photos)
-        with Program(command, brokers.environment(broker, topic)) as program:
-            throughput = throughput_of(program, contender.photos)
+        sender.send_at_once(count)
+        yield sender
     brokers.delete_topic(broker, topic)
-    return throughput
 
 
 def bare_photos_per_second(runtime: str, options: argparse.Namespace) -> float:
