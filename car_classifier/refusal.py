@@ -25,6 +25,8 @@ SECONDS = 3.0  # for each step with a broker
 MOST_BYTES = 2**20  # of an answer; what speaks another protocol may seem to announce more
 
 _METADATA, _SASL_HANDSHAKE, _API_VERSIONS, _SASL_AUTHENTICATE = 3, 17, 18, 36
+_OF_NO_TOPIC = struct.pack(">i", 0)  # the body of a request for metadata
+_PLAIN = Security(security_protocol="PLAINTEXT")
 _NO_SASL_HERE = 34  # the error of a listener that takes no login
 _WRONG_HOST = (62, 64)  # OpenSSL's codes: of a name, of an IP address
 _WRONG_TIME = (9, 10)  # not valid yet, not valid any more
@@ -51,7 +53,10 @@ def _refusal(host: str, port: int, security: Security) -> str | None:
             if security.uses_sasl:
                 return _login(connection, host, security)
             error, mechanisms = _sasl_handshake(connection, "PLAIN")
-            if error == _NO_SASL_HERE or _serves(host, port, security):
+            if error == _NO_SASL_HERE:
+                return None
+            # Some would take a login, and serve whoever gives none.
+            if _answers(host, port, security, _METADATA, 1, _OF_NO_TOPIC):
                 return None
             expected = "SASL_SSL" if security.uses_tls else "SASL_PLAINTEXT"
             return (
@@ -67,7 +72,7 @@ def _refusal(host: str, port: int, security: Security) -> str | None:
                 f"ends the TLS connection ({alert}): it may ask for a certificate that it trusts, "
                 "in KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE"
             )
-        if security.uses_tls and _speaks_plain(host, port):
+        if security.uses_tls and _answers(host, port, _PLAIN, _API_VERSIONS, 0, b""):
             return f"does not speak TLS, but {protocol}: expected SASL_PLAINTEXT or PLAINTEXT"
         raise
 
@@ -99,13 +104,13 @@ def _bad_certificate(error: ssl.SSLCertVerificationError, security: Security) ->
     return f"shows a certificate of an unknown CA, not of {trusted}: {error.verify_message}"
 
 
-def _serves(host: str, port: int, security: Security) -> bool:
-    """Whether the broker answers without a login; some would take one and ask for none."""
+def _answers(host: str, port: int, security: Security, api: int, version: int, body: bytes) -> bool:
+    """Whether Kafka answers this request, made first and without a login."""
     with (
         contextlib.suppress(OSError, EOFError, ValueError),
         _connection(host, port, security) as connection,
     ):
-        _ask(connection, _METADATA, 1, struct.pack(">i", 0))  # of no topic
+        _ask(connection, api, version, body)
         return True
     return False
 
@@ -194,17 +199,6 @@ def _alert(host: str, port: int, security: Security) -> str:
     except OSError:
         pass
     return ""
-
-
-def _speaks_plain(host: str, port: int) -> bool:
-    """Whether Kafka answers there without TLS."""
-    with (
-        contextlib.suppress(OSError, EOFError, ValueError),
-        socket.create_connection((host, port), timeout=SECONDS) as connection,
-    ):
-        _ask(connection, _API_VERSIONS, 0)
-        return True
-    return False
 
 
 def _speaks_tls(host: str, port: int) -> bool:
