@@ -298,9 +298,11 @@ def test_processes_make_the_batches_that_threads_make(cars: Path) -> None:
     photos = PhotoCache(read_manifest(cars).split("train"), 48, gibibytes=0.001)
     photos.fill()
     plan = EpochPlan(24, 12, 1.0, (5, 1), views=2)
-    here, apart = BatchMaker(photos, 3), BatchMaker(photos, 3, processes=2)
+    here, apart = (
+        TrainingBatches(BatchMaker(photos, 3, processes), plan, len(photos)) for processes in (0, 2)
+    )
     for index in range(6):
-        for one, other in zip(here(plan, index), apart(plan, index), strict=True):
+        for one, other in zip(here[index], apart[index], strict=True):
             assert np.array_equal(one, other)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_all_start_methods, get_context
@@ -82,11 +82,15 @@ class EpochPlan:
         return np.concatenate([rng.permutation(photos) for _ in range(self.views)])
 
 
-def make_batch(cache: PhotoCache, classes: int, plan: EpochPlan, index: int) -> Batch:
-    """Batch number ``index``: uint8 (N, size, size, 3), RGB; labels float32 (N, classes)."""
+def make_batch(
+    cache: PhotoCache, classes: int, plan: EpochPlan, index: int, chosen: NDArray[np.int_]
+) -> Batch:
+    """Batch number ``index``, of the ``chosen`` photos: (N,) positions in the cache.
+
+    Returns:
+        Images uint8 (N, size, size, 3), RGB; labels float32 (N, classes).
+    """
     rng = np.random.default_rng([*plan.seed, index])
-    order = plan.order(len(cache))
-    chosen = order[index * plan.batch_size : (index + 1) * plan.batch_size]
     donors = rng.integers(len(cache), size=len(chosen))
     images = np.stack(
         [
@@ -120,11 +124,11 @@ class BatchMaker:
             )
             self._pool.submit(os.getpid).result()
 
-    def __call__(self, plan: EpochPlan, index: int) -> Batch:
+    def __call__(self, plan: EpochPlan, index: int, chosen: NDArray[np.int_]) -> Batch:
         """A batch as `make_batch` makes it."""
         if self._pool is None:
-            return make_batch(self._cache, self._classes, plan, index)
-        return self._pool.submit(_make_batch_here, plan, index).result()
+            return make_batch(self._cache, self._classes, plan, index, chosen)
+        return self._pool.submit(_make_batch_here, plan, index, chosen).result()
 
 
 _known: tuple[PhotoCache, int] | None = None  # in a process of a `BatchMaker`
@@ -135,28 +139,28 @@ def _remember(cache: PhotoCache, classes: int) -> None:
     _known = (cache, classes)
 
 
-def _make_batch_here(plan: EpochPlan, index: int) -> Batch:
+def _make_batch_here(plan: EpochPlan, index: int, chosen: NDArray[np.int_]) -> Batch:
     assert _known is not None  # `_remember` ran when the process began
-    return make_batch(*_known, plan, index)
+    return make_batch(*_known, plan, index, chosen)
 
 
 class TrainingBatches(keras.utils.PyDataset):
     """One epoch of augmented batches, made ahead while the model trains."""
 
-    def __init__(
-        self, make: Callable[[EpochPlan, int], Batch], plan: EpochPlan, photos: int
-    ) -> None:
+    def __init__(self, make: BatchMaker, plan: EpochPlan, photos: int) -> None:
         """``photos`` is how many there are to see; what is left of a batch at the end is not."""
         workers = max(2, os.cpu_count() or 1)
         super().__init__(workers=workers, max_queue_size=workers + 4)
         self._make, self._plan = make, plan
-        self._batches = photos * plan.views // plan.batch_size
+        self._order = plan.order(photos)
 
     def __len__(self) -> int:
-        return self._batches
+        return len(self._order) // self._plan.batch_size
 
     def __getitem__(self, index: int) -> Batch:
-        return self._make(self._plan, index)
+        start = index * self._plan.batch_size
+        chosen = self._order[start : start + self._plan.batch_size]
+        return self._make(self._plan, index, chosen)
 
 
 def predict(

@@ -37,6 +37,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from car_classifier.console import checked
 from car_classifier.errors import CarClassifierError
 from training.aspect import ASPECTS
 from training.averaging import LiveWeights
@@ -90,7 +91,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--epochs", type=int, default=20, help="epochs of the second phase")
     add(
         "--views",
-        type=int,
+        type=checked(int, minimum=1),
         default=1,
         help="how often an epoch sees each photo; more where an epoch takes a GPU seconds, since "
         "each ends with a check on val and a checkpoint",
@@ -126,7 +127,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add(
         "--teachers-share",
-        type=float,
+        type=checked(float, minimum=0, maximum=1),
         default=0.7,
         help="how much of the loss is the teachers', 0 to 1",
     )
@@ -140,7 +141,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, default=0)
     add(
         "--processes",
-        type=int,
+        type=checked(int, minimum=0),
         default=0,
         help="that make the views, one for each core of a machine with a GPU; 0: threads do it",
     )
@@ -151,12 +152,6 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.head_epochs + options.epochs < 1:
         parser.error("expected at least one epoch in --head-epochs and --epochs together")
-    if options.processes < 0:
-        parser.error(f"expected 0 or more in --processes, got {options.processes}")
-    if options.views < 1:
-        parser.error(f"expected at least 1 in --views, got {options.views}")
-    if not 0 <= options.teachers_share <= 1:
-        parser.error(f"expected 0 to 1 in --teachers-share, got {options.teachers_share}")
     if options.out.suffix != ".keras":
         parser.error(f"expected a file that ends in .keras in --out, got {options.out}")
     return options
