@@ -67,18 +67,11 @@ def write_light_colour_model(folder: Path) -> tuple[Path, Path]:
 
     The answers are those of the Keras model: unlike what training.export writes, it is in float32.
     """
-    import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+    from training.export import lite_converter
 
     model, classes = write_colour_model(folder)
-    network = colour_model()
-    photo = tf.TensorSpec((1, HEIGHT, WIDTH, 3), tf.float32)
-    graph = tf.function(
-        lambda images: network(images, training=False), input_signature=[photo]
-    ).get_concrete_function()
-    constants = convert_variables_to_constants_v2(graph)
     light = model.with_suffix(".tflite")
-    light.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([constants]).convert())
+    light.write_bytes(lite_converter(colour_model()).convert())
     return light, classes
 
 

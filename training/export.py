@@ -43,6 +43,21 @@ CALIBRATION_PHOTOS = 600  # with 200, some draws lose a point of accuracy
 Images = NDArray[np.uint8]
 
 
+def lite_converter(model: Any) -> Any:
+    """A ``tf.lite.TFLiteConverter`` of a Keras classifier, for float32 (1, H, W, 3)."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    signature = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)
+    graph = tf.function(
+        lambda images: model(images, training=False), input_signature=[signature]
+    ).get_concrete_function()
+    # The converter reads variables of its own, and fails on Keras 3's, unless they are constants.
+    return tf.lite.TFLiteConverter.from_concrete_functions(
+        [convert_variables_to_constants_v2(graph)]
+    )
+
+
 def int8_model(model: Any, calibration: Images) -> bytes:
     """Quantise a Keras classifier after training.
 
@@ -54,21 +69,12 @@ def int8_model(model: Any, calibration: Images) -> bytes:
         A LiteRT (TensorFlow Lite) file: float32 (1, H, W, 3) in, float32 (1, classes) out.
     """
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-    signature = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)
-    graph = tf.function(
-        lambda images: model(images, training=False), input_signature=[signature]
-    ).get_concrete_function()
 
     def photos() -> Iterator[list[NDArray[np.float32]]]:
         for image in calibration:
             yield [image[None].astype(np.float32)]
 
-    # The converter reads variables of its own, and fails on Keras 3's, unless they are constants.
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [convert_variables_to_constants_v2(graph)]
-    )
+    converter = lite_converter(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = photos
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
